@@ -1,0 +1,141 @@
+"""Keeps the cache whole behind the pipeline's back: bounded buffer, back-off, refill; never blocks a post."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import redis.exceptions
+import tenacity
+
+from stream.cache import FindingCache
+from stream.records import Alert, Finding
+
+log = logging.getLogger(__name__)
+
+REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
+
+_MAX_WRITE = 256
+_PROBE_S = 1.0
+
+
+class CacheWriter:
+    """Writes findings to Redis in the background.
+
+    While Redis is away findings wait in a bounded buffer. When that overflows, or Redis comes back
+    without its data, the cache is filled again from the findings topic (`refill`).
+    """
+
+    def __init__(
+        self,
+        cache: FindingCache,
+        *,
+        max_buffer: int,
+        refill: Callable[[], AsyncIterator[Finding | Alert]],
+        on_error: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._cache = cache
+        self._max_buffer = max_buffer
+        self._refill = refill
+        self._on_error = on_error
+        self._buffer: deque[Finding | Alert] = deque()
+        self._writing: list[Finding | Alert] = []
+        self._wake = asyncio.Event()
+        self._incomplete = False
+        self.available = False
+        self.n_dropped = 0
+
+    def offer(self, findings: Sequence[Finding], alerts: Sequence[Alert] = ()) -> None:
+        """Take findings to be written; never blocks, never raises."""
+        self._buffer.extend(findings)
+        self._buffer.extend(alerts)
+        while len(self._buffer) > self._max_buffer:
+            self._buffer.popleft()
+            self._incomplete = True
+            self.n_dropped += 1
+        self._wake.set()
+
+    @property
+    def n_buffered(self) -> int:
+        """Findings and alerts that wait for Redis."""
+        return len(self._buffer) + len(self._writing)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._until_answered(self._make_whole)
+            self._wake.clear()
+            if self.n_buffered:
+                await self._until_answered(self._write_some)
+                continue
+            try:
+                await asyncio.wait_for(self._wake.wait(), _PROBE_S)
+            except TimeoutError:
+                await self._until_answered(self._cache.ping)
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until the buffer is written, at most `timeout_s`; True when it is empty."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self.n_buffered and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        return not self.n_buffered
+
+    async def _write_some(self) -> None:
+        while self._buffer and len(self._writing) < _MAX_WRITE:
+            self._writing.append(self._buffer.popleft())
+        await _store(self._cache, self._writing)
+        self._writing = []
+
+    async def _make_whole(self) -> None:
+        if not self._incomplete and await self._cache.is_whole():
+            return
+        log.info("filling the cache from the findings topic")
+        self._incomplete = False
+        n_records = await fill(self._cache, self._refill())
+        log.info("the cache is whole: %d findings and alerts read", n_records)
+
+    async def _until_answered(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Call until Redis answers; `available` tells others whether asking it is worth their time."""
+        async for attempt in tenacity.AsyncRetrying(
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+            retry=tenacity.retry_if_exception_type(REDIS_ERRORS),
+            before_sleep=self._note_outage,
+        ):
+            with attempt:
+                await call()
+        if not self.available:
+            log.info("Redis answers")
+        self.available = True
+
+    def _note_outage(self, state: tenacity.RetryCallState) -> None:
+        error: Any = state.outcome.exception() if state.outcome is not None else None
+        if self.available or state.attempt_number == 1:
+            log.warning("Redis is away, findings wait: %s", error)
+        self.available = False
+        self._on_error()
+
+
+async def fill(cache: FindingCache, records: AsyncIterator[Finding | Alert]) -> int:
+    """Write all findings and alerts into the cache, mark it whole, and return how many there were."""
+    n_records = 0
+    some: list[Finding | Alert] = []
+    async for record in records:
+        some.append(record)
+        if len(some) == _MAX_WRITE:
+            await _store(cache, some)
+            n_records += len(some)
+            some = []
+    await _store(cache, some)
+    await cache.mark_whole()
+    return n_records + len(some)
+
+
+async def _store(cache: FindingCache, records: Sequence[Finding | Alert]) -> None:
+    if records:
+        await cache.store(
+            [record for record in records if isinstance(record, Finding)],
+            [record for record in records if isinstance(record, Alert)],
+        )

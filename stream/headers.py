@@ -1,0 +1,163 @@
+"""Kafka headers at our edges: CloudEvents, trace context and KIP-1034 dead letters; pure functions.
+
+Sources: CloudEvents 1.0 Kafka protocol binding (binary mode), W3C Trace Context, KIP-1034.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from stream.records import JSON, DeadLetter, Origin
+
+Headers = list[tuple[str, bytes]]
+
+TRACE_HEADERS: Final = ("traceparent", "tracestate")
+ERROR_PREFIX: Final = "__streams.errors."
+REASON: Final = "sitrep_reason"
+STAGE: Final = "sitrep_stage"
+ATTEMPT: Final = "sitrep_attempt"
+FAILED_AT: Final = "sitrep_failed_at"
+POST_ORIGIN: Final = "sitrep_post_origin"
+MAX_STACKTRACE_CHARS: Final = 4_000
+MAX_MESSAGE_CHARS: Final = 1_000
+
+
+class KafkaRecord(Protocol):
+    """What is read of a consumed record; aiokafka's `ConsumerRecord` has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why an event becomes a dead letter; `reason` is a word from a small fixed set."""
+
+    reason: str
+    stage: str
+    error: BaseException
+
+
+def first_header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
+    """Return the first value of the header, or None."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("utf-8", "replace") if value is not None else None
+    return None
+
+
+def cloudevent_headers(
+    *, event_id: str, source: str, event_type: str, time: datetime, trace: Mapping[str, str] | None = None
+) -> Headers:
+    """Return the headers of a CloudEvent in binary mode with a JSON body."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_time", rfc3339(time).encode()),
+        ("content-type", JSON.encode()),
+    ]
+    for name, value in (trace or {}).items():
+        headers.append((name, value.encode()))
+    return headers
+
+
+def trace_context(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+    """Return the trace context among the headers, to be carried on unchanged."""
+    return {name: value.decode("ascii", "replace") for name, value in headers if name in TRACE_HEADERS and value}
+
+
+def rfc3339(time: datetime) -> str:
+    """Return the time in UTC as RFC 3339."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def dead_letter_headers(record: KafkaRecord, cause: Cause, *, post_origin: Origin | None = None) -> Headers:
+    """Return the original headers and those that say why, where and at which attempt the event failed.
+
+    `post_origin` is the post's own record when the failing record is one that a stage made from it.
+    """
+    error = cause.error
+    stack = "".join(traceback.format_exception(error))[-MAX_STACKTRACE_CHARS:]
+    origin = post_origin or Origin(topic=record.topic, partition=record.partition, offset=record.offset)
+    added: Headers = [
+        (f"{ERROR_PREFIX}exception", f"{type(error).__module__}.{type(error).__qualname__}".encode()),
+        (f"{ERROR_PREFIX}message", str(error)[:MAX_MESSAGE_CHARS].encode("utf-8", "replace")),
+        (f"{ERROR_PREFIX}stacktrace", stack.encode("utf-8", "replace")),
+        (f"{ERROR_PREFIX}topic", record.topic.encode()),
+        (f"{ERROR_PREFIX}partition", str(record.partition).encode()),
+        (f"{ERROR_PREFIX}offset", str(record.offset).encode()),
+        (REASON, cause.reason.encode()),
+        (STAGE, cause.stage.encode()),
+        (ATTEMPT, str(attempt(record.headers)).encode()),
+        (FAILED_AT, rfc3339(datetime.now(UTC)).encode()),
+        (POST_ORIGIN, f"{origin.topic}/{origin.partition}/{origin.offset}".encode()),
+    ]
+    names = {name for name, _ in added}
+    return [(name, value) for name, value in record.headers if name not in names] + added
+
+
+def attempt(headers: Iterable[tuple[str, bytes]]) -> int:
+    """Return which attempt at the event this is, from 1."""
+    text = first_header(headers, ATTEMPT)
+    return int(text) if text is not None and text.isascii() and text.isdigit() and int(text) > 0 else 1
+
+
+def original_headers(headers: Iterable[tuple[str, bytes]]) -> Headers:
+    """Return the headers without those that `dead_letter_headers` added."""
+    ours = {REASON, STAGE, ATTEMPT, FAILED_AT, POST_ORIGIN}
+    return [(name, value) for name, value in headers if name not in ours and not name.startswith(ERROR_PREFIX)]
+
+
+def dead_letter_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
+    """Return the post's record that a dead letter stands for, or None when its headers do not say."""
+    text = first_header(headers, POST_ORIGIN)
+    if text is None:
+        return None
+    topic, _, rest = text.partition("/")
+    partition, _, offset = rest.partition("/")
+    if not (topic and partition.isdigit() and offset.isdigit()):
+        return None
+    return Origin(topic=topic, partition=int(partition), offset=int(offset))
+
+
+def parse_dead_letter(record: KafkaRecord) -> DeadLetter:
+    """Return a record of the dead-letters topic as a `DeadLetter`; unknown parts read as `unknown`."""
+    headers = list(record.headers)
+
+    def text(name: str) -> str:
+        return first_header(headers, name) or "unknown"
+
+    def number(name: str) -> int:
+        value = first_header(headers, name) or ""
+        return int(value) if value.isascii() and value.isdigit() else 0
+
+    failed_at = first_header(headers, FAILED_AT)
+    origin = Origin(
+        topic=text(f"{ERROR_PREFIX}topic"),
+        partition=number(f"{ERROR_PREFIX}partition"),
+        offset=number(f"{ERROR_PREFIX}offset"),
+    )
+    return DeadLetter(
+        id=f"{origin.topic}-{origin.partition}-{origin.offset}",
+        reason=text(REASON),
+        exception=text(f"{ERROR_PREFIX}exception"),
+        message=text(f"{ERROR_PREFIX}message"),
+        origin=origin,
+        stage=text(STAGE),
+        attempt=attempt(headers),
+        failed_at=datetime.fromisoformat(failed_at) if failed_at else None,
+        key=record.key,
+        value=record.value,
+        headers=original_headers(headers),
+    )

@@ -1,0 +1,256 @@
+"""Feeds whole fetches of raw records to the app and commits only what is confirmed; never decodes a record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from stream.offsets import OffsetTracker
+
+log = logging.getLogger(__name__)
+
+_POLL_MS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeConfig:
+    """How posts are taken in; bytes and posts in flight are bounds over all partitions of this worker."""
+
+    bootstrap: str
+    topic: str
+    group: str
+    session_timeout_s: float
+    max_stall_s: float
+    request_timeout_s: float
+    drain_timeout_s: float
+    max_in_flight: int
+    max_in_flight_bytes: int
+    max_record_bytes: int
+    max_fetch: int = 500
+
+
+class Lease:
+    """One assignment of one partition to this worker; after `lost`, confirming changes nothing."""
+
+    __slots__ = ("committed", "idle", "lost", "n_bytes", "partition", "tracker")
+
+    def __init__(self, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.tracker = OffsetTracker()
+        self.lost = False
+        self.committed: int | None = None
+        self.n_bytes = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+
+class Accepted:
+    """One record taken in; whoever has delivered its outcome calls `confirm`."""
+
+    __slots__ = ("_intake", "_lease", "record")
+
+    def __init__(self, record: ConsumerRecord, lease: Lease, intake: Intake) -> None:
+        self.record = record
+        self._lease = lease
+        self._intake = intake
+
+    @property
+    def lost(self) -> bool:
+        """Whether the partition has gone to another worker, which handles the record again."""
+        return self._lease.lost
+
+    def confirm(self) -> None:
+        """Say that the record's outcome is delivered; idempotent, never blocks."""
+        self._intake._confirm(self._lease, self.record)
+
+
+class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """A consumer-group member that bounds what is in flight and owns its commits."""
+
+    def __init__(self, config: IntakeConfig) -> None:
+        self._config = config
+        self._leases: dict[TopicPartition, Lease] = {}
+        self._room = asyncio.Event()
+        self._commit_lock = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._draining = False
+        self.n_in_flight = 0
+        self.n_bytes_in_flight = 0
+        self.n_rebalances = 0
+
+    async def start(self) -> None:
+        """Join the group; raises aiokafka's `KafkaConnectionError` when no broker answers."""
+        config = self._config
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=config.bootstrap,
+            group_id=config.group,
+            client_id=config.group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=int(config.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(config.session_timeout_s * 1000 / 4),
+            rebalance_timeout_ms=int(max(config.session_timeout_s, 2 * self._revoke_drain_s) * 1000),
+            max_poll_interval_ms=int(config.max_stall_s * 1000),
+            request_timeout_ms=int(max(config.request_timeout_s, config.session_timeout_s + 5) * 1000),
+            max_partition_fetch_bytes=config.max_record_bytes + 65_536,
+            retry_backoff_ms=200,
+        )
+        await consumer.start()
+        consumer.subscribe([config.topic], listener=self)
+        self._consumer = consumer
+
+    async def fetch(self) -> list[list[Accepted]]:
+        """Return the next records, a list per partition; empty when none came or there is no room.
+
+        Waits at most a moment, so that the caller can look whether it should stop.
+        """
+        if self._draining or not self._has_room():
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), _POLL_MS / 1000)
+            except TimeoutError:
+                return []
+            if self._draining:
+                return []
+        room = max(1, min(self._config.max_fetch, self._config.max_in_flight - self.n_in_flight))
+        fetched = await self._running.getmany(timeout_ms=_POLL_MS, max_records=room)
+        return [self._accept(partition, records) for partition, records in fetched.items() if records]
+
+    async def commit(self) -> None:
+        """Commit what is confirmed; a refusal (rebalance, broker away) is left to the next call."""
+        async with self._commit_lock:
+            offsets = {
+                lease.partition: lease.tracker.committable
+                for lease in self._leases.values()
+                if not lease.lost and lease.tracker.committable not in (None, lease.committed)
+            }
+            if not offsets:
+                return
+            try:
+                await self._running.commit(offsets)
+            except (CommitFailedError, IllegalStateError) as error:
+                log.info("commit refused, the partitions moved: %s", error)
+                return
+            except KafkaError as error:
+                log.warning("commit failed, tried again later: %s", error)
+                return
+            for partition, offset in offsets.items():
+                lease = self._leases.get(partition)
+                if lease is not None:
+                    lease.committed = offset
+
+    async def drain(self) -> bool:
+        """Stop taking in, wait for what is in flight at most the drain time; True when nothing is left."""
+        self._draining = True
+        return await self._wait_idle(list(self._leases.values()), self._config.drain_timeout_s)
+
+    async def stop(self) -> None:
+        """Commit and leave the group, so that another worker takes over at once."""
+        consumer, self._draining = self._consumer, True
+        if consumer is None:
+            return
+        await self.commit()
+        for lease in self._leases.values():
+            lease.lost = True
+        self._leases.clear()
+        self._consumer = None
+        await consumer.stop()
+
+    async def lag(self) -> dict[int, int]:
+        """Return log-end offset minus committed offset, in messages, by partition of this worker."""
+        leases = [lease for lease in self._leases.values() if not lease.lost]
+        if not leases:
+            return {}
+        ends = await self._running.end_offsets([lease.partition for lease in leases])
+        lags = {}
+        for lease in leases:
+            committed = lease.committed
+            if committed is None:
+                committed = await self._running.committed(lease.partition) or 0
+                lease.committed = committed
+            lags[lease.partition.partition] = max(0, ends[lease.partition] - committed)
+        return lags
+
+    async def reach(self) -> None:
+        """Ask the broker for its topics; raises its client's error when it does not answer."""
+        await self._running.topics()
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Finish what can be finished in a moment, commit it, and give the rest up to the next owner."""
+        leases = [lease for partition in revoked if (lease := self._leases.get(partition)) is not None]
+        if not self._draining:
+            await self._wait_idle(leases, self._revoke_drain_s)
+        await self.commit()
+        for lease in leases:
+            self._give_up(lease)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Start a new lease on each partition."""
+        self.n_rebalances += 1
+        for partition in assigned:
+            self._leases[partition] = Lease(partition)
+        log.info("partitions assigned: %s", sorted(p.partition for p in self._leases))
+
+    @property
+    def _revoke_drain_s(self) -> float:
+        return min(self._config.drain_timeout_s, self._config.session_timeout_s / 3)
+
+    @property
+    def _running(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError("the intake is not started")
+        return self._consumer
+
+    def _has_room(self) -> bool:
+        config = self._config
+        return self.n_in_flight < config.max_in_flight and self.n_bytes_in_flight < config.max_in_flight_bytes
+
+    def _accept(self, partition: TopicPartition, records: list[ConsumerRecord]) -> list[Accepted]:
+        lease = self._leases.get(partition)
+        if lease is None or lease.lost:  # fetched just before a rebalance; the next owner gets them
+            return []
+        lease.tracker.accept(record.offset for record in records)
+        n_bytes = sum(map(_size_bytes, records))
+        lease.n_bytes += n_bytes
+        lease.idle.clear()
+        self.n_in_flight += len(records)
+        self.n_bytes_in_flight += n_bytes
+        return [Accepted(record, lease, self) for record in records]
+
+    def _confirm(self, lease: Lease, record: ConsumerRecord) -> None:
+        if lease.lost or not lease.tracker.confirm(record.offset):
+            return
+        n_bytes = _size_bytes(record)
+        lease.n_bytes -= n_bytes
+        self.n_in_flight -= 1
+        self.n_bytes_in_flight -= n_bytes
+        if lease.tracker.n_in_flight == 0:
+            lease.idle.set()
+        self._room.set()
+
+    def _give_up(self, lease: Lease) -> None:
+        lease.lost = True
+        self.n_in_flight -= lease.tracker.n_in_flight
+        self.n_bytes_in_flight -= lease.n_bytes
+        lease.idle.set()
+        self._leases.pop(lease.partition, None)
+        self._room.set()
+
+    async def _wait_idle(self, leases: list[Lease], timeout_s: float) -> bool:
+        waits = [asyncio.ensure_future(lease.idle.wait()) for lease in leases if not lease.idle.is_set()]
+        if not waits:
+            return True
+        _, pending = await asyncio.wait(waits, timeout=timeout_s)
+        for wait in pending:
+            wait.cancel()
+        return not pending
+
+
+def _size_bytes(record: ConsumerRecord) -> int:
+    return len(record.value or b"")

@@ -1,0 +1,181 @@
+"""Reads topics from outside any consumer group: bounded, or following; never commits, never writes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream.errors import BrokerUnavailable, StreamError
+
+Isolation = Literal["read_committed", "read_uncommitted"]
+
+_CONNECT_TIMEOUT_S: Final = 15.0
+_STALL_TIMEOUT_S: Final = 30.0
+_POLL_MS: Final = 200
+_MAX_FETCH: Final = 5_000
+_FETCH_BYTES: Final = 8 * 1_048_576
+
+
+class UnknownTopic(StreamError):
+    """A topic that the broker does not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The offsets a partition had: `first` is the oldest kept, `end` the one after the newest."""
+
+    first: int
+    end: int
+
+
+async def topic_bounds(
+    bootstrap: str, topic: str, *, isolation_level: Isolation = "read_committed"
+) -> dict[int, Bounds]:
+    """Return the bounds of each partition as they are now.
+
+    Raises:
+        BrokerUnavailable: nothing answers at `bootstrap`.
+        UnknownTopic: the broker does not have the topic.
+    """
+    async with _consumer(bootstrap, isolation_level) as consumer:
+        return await _bounds(consumer, await _partitions(consumer, bootstrap, topic))
+
+
+async def read_batches(
+    bootstrap: str,
+    topic: str,
+    *,
+    bounds: Mapping[int, Bounds] | None = None,
+    from_offsets: Mapping[int, int] | None = None,
+    isolation_level: Isolation = "read_committed",
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Yield what the topic holds, in batches of one partition, in offset order within it.
+
+    Ends at `bounds`, else at the end offsets as they were at the call, also when compaction or
+    transaction markers leave gaps before them; starts at `from_offsets`, else at the first kept record.
+
+    Raises:
+        BrokerUnavailable: nothing answers at `bootstrap`, or it stops answering.
+        UnknownTopic: the broker does not have the topic.
+    """
+    async with _consumer(bootstrap, isolation_level) as consumer:
+        partitions = await _partitions(consumer, bootstrap, topic)
+        known = await _bounds(consumer, partitions)
+        wanted = {tp: (bounds or {}).get(tp.partition, known[tp.partition]) for tp in partitions}
+        consumer.assign(partitions)
+        todo: dict[TopicPartition, int] = {}
+        for tp, bound in wanted.items():
+            start = max(known[tp.partition].first, (from_offsets or {}).get(tp.partition, bound.first))
+            if start < bound.end:
+                todo[tp] = bound.end
+                consumer.seek(tp, start)
+            else:
+                consumer.pause(tp)
+        last_progress = time.monotonic()
+        while todo:
+            fetched = await consumer.getmany(*todo, timeout_ms=_POLL_MS, max_records=_MAX_FETCH)
+            for tp, records in fetched.items():
+                end = todo[tp]
+                kept = records if records[-1].offset < end else [r for r in records if r.offset < end]
+                if kept:
+                    yield kept
+            done = [tp for tp, end in todo.items() if await consumer.position(tp) >= end]
+            for tp in done:
+                consumer.pause(tp)
+                del todo[tp]
+            if fetched or done:
+                last_progress = time.monotonic()
+            elif time.monotonic() - last_progress > _STALL_TIMEOUT_S:
+                left = ", ".join(f"{tp.partition} before {end}" for tp, end in todo.items())
+                raise BrokerUnavailable(
+                    f"{bootstrap} gave nothing of {topic} for {_STALL_TIMEOUT_S:g} s (partition {left}): try again"
+                )
+
+
+async def read_topic(
+    bootstrap: str,
+    topic: str,
+    *,
+    from_offsets: Mapping[int, int] | None = None,
+    isolation_level: Isolation = "read_committed",
+) -> AsyncIterator[ConsumerRecord]:
+    """Yield the topic's records one by one; see `read_batches`."""
+    async for batch in read_batches(bootstrap, topic, from_offsets=from_offsets, isolation_level=isolation_level):
+        for record in batch:
+            yield record
+
+
+async def tail_topic(
+    bootstrap: str, *topics: str, from_beginning: bool = False, isolation_level: Isolation = "read_committed"
+) -> AsyncIterator[ConsumerRecord]:
+    """Yield records of the topics as they come, without an end; from the newest unless told otherwise.
+
+    A broker that goes away later is waited for.
+
+    Raises:
+        BrokerUnavailable: nothing answers at `bootstrap`.
+        UnknownTopic: the broker does not have one of the topics.
+    """
+    async with _consumer(bootstrap, isolation_level) as consumer:
+        partitions = [tp for topic in topics for tp in await _partitions(consumer, bootstrap, topic)]
+        offsets = await (consumer.beginning_offsets if from_beginning else consumer.end_offsets)(partitions)
+        consumer.assign(partitions)
+        for tp, offset in offsets.items():
+            consumer.seek(tp, offset)
+        while True:
+            for records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_FETCH)).values():
+                for record in records:
+                    yield record
+
+
+@asynccontextmanager
+async def _consumer(bootstrap: str, isolation_level: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
+    try:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level=isolation_level,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_bytes=2 * _FETCH_BYTES,
+        )
+    except ValueError as error:  # not HOST:PORT
+        raise BrokerUnavailable(f"{bootstrap!r} is not a Kafka address: write HOST:PORT[,HOST:PORT]") from error
+    try:
+        try:
+            await asyncio.wait_for(consumer.start(), _CONNECT_TIMEOUT_S)
+        except (KafkaError, OSError, TimeoutError, ValueError) as error:
+            raise _unreachable(bootstrap) from error
+        try:
+            yield consumer
+        except (KafkaError, OSError) as error:
+            raise BrokerUnavailable(
+                f"the Kafka broker at {bootstrap} failed: {error or type(error).__name__}"
+            ) from error
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, bootstrap: str, topic: str) -> list[TopicPartition]:
+    # `topics` asks for all of them: asking for one by name may create it
+    if topic not in await consumer.topics():
+        raise UnknownTopic(f"there is no topic {topic} at {bootstrap}: `sitrep topics create` makes it")
+    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
+
+
+async def _bounds(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[int, Bounds]:
+    first = await consumer.beginning_offsets(partitions)
+    end = await consumer.end_offsets(partitions)
+    return {tp.partition: Bounds(first=first[tp], end=end[tp]) for tp in partitions}
+
+
+def _unreachable(bootstrap: str) -> BrokerUnavailable:
+    return BrokerUnavailable(f"no Kafka broker answers at {bootstrap}: start one or give another address (--kafka)")

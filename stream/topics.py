@@ -1,0 +1,145 @@
+"""The topics: names, partitions, retention and limits, created explicitly and described in one place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from stream.errors import BrokerUnavailable, StreamError
+
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic's contract; `key` says what the record key is."""
+
+    name: str
+    purpose: str
+    key: str
+    n_partitions: int
+    retention_ms: int
+    cleanup_policy: str
+    max_message_bytes: int
+
+    def config(self) -> dict[str, str]:
+        """Return the topic's settings as Kafka names them."""
+        return {
+            "retention.ms": str(self.retention_ms),
+            "cleanup.policy": self.cleanup_policy,
+            "max.message.bytes": str(self.max_message_bytes),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """Every topic of one installation; posts, prepared, findings and duplicates share partition numbers."""
+
+    posts: Topic
+    prepared: Topic
+    findings: Topic
+    alerts: Topic
+    duplicates: Topic
+    dead_letters: Topic
+    control: Topic
+
+    def all(self) -> tuple[Topic, ...]:
+        """Return the topics in the order of the data flow."""
+        return (
+            self.posts, self.prepared, self.findings, self.alerts, self.duplicates, self.dead_letters, self.control,
+        )  # fmt: skip
+
+
+def topics(*, prefix: str, n_partitions: int, max_record_bytes: int) -> Topics:
+    """Return the topics under `prefix`; `max_record_bytes` bounds a post's record."""
+
+    def topic(
+        name: str, purpose: str, key: str, days: int, *, n: int = n_partitions, policy: str = "delete", grow: int = 1
+    ) -> Topic:
+        return Topic(
+            name=f"{prefix}{name}",
+            purpose=purpose,
+            key=key,
+            n_partitions=n,
+            retention_ms=days * DAY_MS,
+            cleanup_policy=policy,
+            # a batch has a header of its own, and a dead letter carries headers beside the original bytes
+            max_message_bytes=grow * max_record_bytes + 65_536,
+        )
+
+    return Topics(
+        posts=topic("posts", "posts as the feeds bring them", "post id", 7),
+        prepared=topic("prepared", "validated posts with their image as pixels", "post id", 2, grow=2),
+        findings=topic("findings", "labelled, explained posts", "post id", 30),
+        alerts=topic("alerts", "infrastructure damage for responders", "alert id", 90, n=1),
+        duplicates=topic("duplicates", "records of posts accepted before", "post id", 30),
+        dead_letters=topic("dead-letters", "events that could not be processed", "original key", 90, grow=2),
+        control=topic("control", "reserved for commands to workers", "none", 1, n=1),
+    )
+
+
+async def create_topics(bootstrap: str, wanted: Sequence[Topic], *, replication: int) -> list[str]:
+    """Create the topics that do not exist and return their names.
+
+    Raises:
+        BrokerUnavailable: nothing answers at `bootstrap`.
+        StreamError: the broker refuses a topic.
+    """
+    async with _admin(bootstrap) as admin:
+        existing = set(await admin.list_topics())
+        missing = [topic for topic in wanted if topic.name not in existing]
+        if not missing:
+            return []
+        response = await admin.create_topics(
+            [
+                NewTopic(
+                    name=topic.name,
+                    num_partitions=topic.n_partitions,
+                    replication_factor=replication,
+                    topic_configs=topic.config(),
+                )
+                for topic in missing
+            ]
+        )
+    created = []
+    for name, code, *rest in response.topic_errors:
+        error_type = for_code(code)
+        if code == 0:
+            created.append(name)
+        elif error_type is not TopicAlreadyExistsError:
+            detail = rest[0] if rest and rest[0] else error_type.__name__
+            raise StreamError(f"the broker refuses topic {name}: {detail}")
+    return created
+
+
+async def check_topics(bootstrap: str, wanted: Sequence[Topic]) -> None:
+    """Return when all topics exist.
+
+    Raises:
+        BrokerUnavailable: nothing answers at `bootstrap`.
+        StreamError: a topic is missing.
+    """
+    async with _admin(bootstrap) as admin:
+        existing = set(await admin.list_topics())
+    missing = [topic.name for topic in wanted if topic.name not in existing]
+    if missing:
+        raise StreamError(f"no topic {', '.join(missing)} at {bootstrap}: run `sitrep topics create`")
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+    try:
+        try:
+            await admin.start()
+        except (KafkaError, OSError, ValueError) as error:
+            message = f"no Kafka broker answers at {bootstrap}: start one or give another address"
+            raise BrokerUnavailable(message) from error
+        yield admin
+    finally:
+        await admin.close()

@@ -1,0 +1,1 @@
+"""The Faust app that joins `stream` to `model`: settings, the two stages, metrics and health."""

@@ -1,0 +1,145 @@
+"""The classify stage: micro-batches to findings; a failing batch is split until the bad post stands alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from model import Prediction
+from stream.errors import InvalidRecord
+from stream.headers import Cause, dead_letter_origin
+from stream.intake import Accepted
+from stream.records import ModelInfo, decode_prepared
+from workers.device import Device
+from workers.errors import ClassifierHung, ClassifierTimeout
+from workers.findings import check_prediction, example, make_alert, make_finding, now_utc
+from workers.metrics import Metrics
+from workers.outcomes import Decided, Job, Outcomes
+
+log = logging.getLogger(__name__)
+
+_STAGE = "classify"
+_MAX_PUBLISHING = 4
+
+
+class ClassifyStage:
+    """Classifies micro-batches; publishing one overlaps with computing the next."""
+
+    def __init__(
+        self,
+        *,
+        device: Device,
+        outcomes: Outcomes,
+        metrics: Metrics,
+        alert_threshold: float,
+        max_batch: int,
+        on_fatal: Callable[[BaseException], None],
+        on_dead_letter: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        classifier = device.classifier
+        self._device = device
+        self._outcomes = outcomes
+        self._metrics = metrics
+        self._alert_threshold = alert_threshold
+        self._max_batch = max_batch
+        self._on_fatal = on_fatal
+        self._on_dead_letter = on_dead_letter
+        self._model = ModelInfo(name=classifier.name, version=classifier.version, digest=classifier.digest)
+        self._classes = tuple(classifier.classes)
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(_MAX_PUBLISHING)
+        self.last_batch_s = time.monotonic()
+
+    async def run(self, jobs: Sequence[Job]) -> None:
+        """Classify a micro-batch and start its publication; returns when the device is free again."""
+        mine = [job for job in jobs if not job.accepted.lost]
+        if not mine:
+            return
+        self._metrics.batch_size.observe(len(mine))
+        self._metrics.batch_fill.observe(min(1.0, len(mine) / self._max_batch))
+        start = time.perf_counter()
+        decided = await self._decide(mine)
+        self._metrics.stage_s.labels("classify").observe(time.perf_counter() - start)
+        self.last_batch_s = time.monotonic()
+        decided = [one for one in decided if not one.job.accepted.lost]
+        if decided:
+            await self._slots.acquire()
+            task = asyncio.create_task(self._publish(decided))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+
+    async def read_prepared(self, fetched: Sequence[Accepted]) -> list[Job]:
+        """Return the jobs in records of the prepared topic; what is not one becomes a dead letter."""
+        jobs = []
+        for accepted in fetched:
+            try:
+                jobs.append(Job(accepted=accepted, prepared=decode_prepared(accepted.record.value)))
+            except InvalidRecord as error:
+                cause = Cause(reason=error.reason, stage=_STAGE, error=error)
+                origin = dead_letter_origin(accepted.record.headers)
+                await self._outcomes.dead_letter(accepted, cause, post_origin=origin)
+        return jobs
+
+    async def _publish(self, decided: list[Decided]) -> None:
+        start = time.perf_counter()
+        try:
+            await self._outcomes.publish(decided)
+        except Exception as error:  # deliveries failed beyond their bound: nothing is acknowledged, start anew
+            self._on_fatal(error)
+        finally:
+            self._slots.release()
+            self._metrics.stage_s.labels("publish").observe(time.perf_counter() - start)
+
+    async def _decide(self, jobs: Sequence[Job]) -> list[Decided]:
+        try:
+            predictions = await self._device.predict([example(job.prepared) for job in jobs])
+            if len(predictions) != len(jobs):
+                raise ValueError(f"{len(predictions)} predictions for {len(jobs)} posts")
+        except ClassifierHung as error:
+            self._on_fatal(error)
+            return []
+        except Exception as error:  # whatever a model raises, the bad post is found and the rest goes on
+            return await self._split(jobs, error)
+        decided = []
+        for job, prediction in zip(jobs, predictions, strict=True):
+            try:
+                decided.append(self._decided(job, prediction))
+            except Exception as error:  # this one prediction cannot be published
+                await self._dead_letter(job, error)
+        return decided
+
+    async def _split(self, jobs: Sequence[Job], error: Exception) -> list[Decided]:
+        kind = _reason(error)
+        self._metrics.classifier_errors.labels(kind).inc()
+        if len(jobs) == 1:
+            await self._dead_letter(jobs[0], error)
+            return []
+        log.warning("a micro-batch of %d posts failed (%s), split", len(jobs), kind)
+        # after a hang one by one, since each further hang costs a thread; else in halves
+        size = 1 if isinstance(error, ClassifierTimeout) else (len(jobs) + 1) // 2
+        decided = []
+        for start in range(0, len(jobs), size):
+            decided += await self._decide(jobs[start : start + size])
+        return decided
+
+    def _decided(self, job: Job, prediction: Prediction) -> Decided:
+        check_prediction(prediction, self._classes)
+        finding = make_finding(job.prepared, prediction, self._model, now=now_utc())
+        return Decided(job=job, finding=finding, alert=make_alert(finding, threshold=self._alert_threshold))
+
+    async def _dead_letter(self, job: Job, error: Exception) -> None:
+        self._on_dead_letter(job)
+        cause = Cause(reason=_reason(error), stage=_STAGE, error=error)
+        await self._outcomes.dead_letter(job.accepted, cause, post_origin=job.prepared.origin)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ClassifierTimeout):
+        return "classifier_timeout"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out_of_memory"
+    if type(error).__name__ == "InvalidPrediction":
+        return "invalid_prediction"
+    return "classifier_error"

@@ -1,0 +1,126 @@
+"""From a prediction to what is published: findings and alerts, as pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from model import Example, Prediction
+from stream.records import (
+    Alert,
+    Box,
+    Finding,
+    ImageRationale,
+    ModelInfo,
+    PreparedImage,
+    PreparedPost,
+    Span,
+    finding_id,
+)
+from workers.errors import InvalidPrediction
+
+DAMAGE: Final = "infrastructure_and_utility_damage"
+
+_DIGITS: Final = 4  # far above float noise, far below what a reader can use
+
+
+def example(prepared: PreparedPost) -> Example:
+    """Return the post as the classifier takes it."""
+    image = prepared.image
+    pixels = None
+    if image is not None:
+        pixels = np.frombuffer(image.pixels, dtype=np.uint8).reshape(image.height, image.width, 3)
+    return Example(text=prepared.post.text, image=pixels)
+
+
+def check_prediction(prediction: Prediction, classes: tuple[str, ...]) -> None:
+    """Raise `InvalidPrediction` unless the probabilities are a distribution over the classes."""
+    probs = prediction.probs
+    if set(probs) != set(classes) or prediction.label not in probs:
+        raise InvalidPrediction(f"classes {sorted(probs)} with label {prediction.label!r}, not {sorted(classes)}")
+    if not all(math.isfinite(p) and 0 <= p <= 1 for p in probs.values()) or abs(sum(probs.values()) - 1) > 1e-3:
+        raise InvalidPrediction(f"the probabilities {probs} are not a distribution")
+
+
+def make_finding(prepared: PreparedPost, prediction: Prediction, model: ModelInfo, *, now: datetime) -> Finding:
+    """Return the finding; its content depends on the post and the model version alone."""
+    post = prepared.post
+    return Finding(
+        id=finding_id(post.id, model.version),
+        post_id=post.id,
+        label=prediction.label,
+        probability=round(prediction.probs[prediction.label], _DIGITS),
+        probabilities={label: round(p, _DIGITS) for label, p in prediction.probs.items()},
+        text=post.text,
+        text_rationale=[
+            Span(start=span.start, end=span.end, score=round(span.score, _DIGITS)) for span in prediction.spans
+        ],
+        image_rationale=_image_rationale(prepared.image, prediction.image),
+        degraded=[*prepared.degraded, *prediction.fallbacks],
+        model=model,
+        origin=prepared.origin,
+        posted_at=post.created_at,
+        accepted_at=prepared.accepted_at,
+        classified_at=now,
+        source=post.source,
+        lang=post.lang,
+        url=post.url,
+        geo=post.geo,
+    )
+
+
+def make_alert(finding: Finding, *, threshold: float) -> Alert | None:
+    """Return an alert when the finding is infrastructure damage at or above the threshold."""
+    if finding.label != DAMAGE or finding.probability < threshold:
+        return None
+    evidence = [finding.text[span.start : span.end] for span in finding.text_rationale]
+    if finding.image_rationale is not None:
+        evidence.append(f"{len(finding.image_rationale.selected)} image patches")
+    return Alert(
+        id=hashlib.sha256(f"alert\x00{finding.id}".encode()).hexdigest()[:32],
+        kind=DAMAGE,
+        probability=finding.probability,
+        threshold=threshold,
+        findings=[finding.id],
+        post_ids=[finding.post_id],
+        headline=finding.text[:200],
+        evidence=evidence,
+        raised_at=finding.accepted_at,
+        posted_at=finding.posted_at,
+        url=finding.url,
+        geo=finding.geo,
+    )
+
+
+def now_utc() -> datetime:
+    """Return the time to the millisecond, as Kafka keeps it."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _image_rationale(image: PreparedImage | None, rationale: Any) -> ImageRationale | None:
+    if image is None or rationale is None:
+        return None
+    width, height = image.original_width, image.original_height
+    return ImageRationale(
+        index=image.index,
+        width=width,
+        height=height,
+        rows=rationale.rows,
+        cols=rationale.cols,
+        scores=[round(score, _DIGITS) for score in rationale.scores],
+        selected=list(rationale.selected),
+        boxes=[
+            Box(
+                x0=round(x0 * width, 1),
+                y0=round(y0 * height, 1),
+                x1=round(x1 * width, 1),
+                y1=round(y1 * height, 1),
+            )
+            for x0, y0, x1, y1 in rationale.boxes
+        ],
+    )

@@ -1,0 +1,180 @@
+"""Publishes what became of posts, and acknowledges each only after its outcome is delivered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from stream.cache_writer import CacheWriter
+from stream.errors import RecordTooLarge
+from stream.headers import (
+    POST_ORIGIN,
+    Cause,
+    Headers,
+    cloudevent_headers,
+    dead_letter_headers,
+    trace_context,
+)
+from stream.intake import Accepted
+from stream.outbox import Outbox, Outgoing
+from stream.records import Alert, Duplicate, Finding, Origin, PreparedPost, encode, encode_prepared
+from stream.topics import Topics
+from workers.findings import now_utc
+from workers.metrics import Metrics
+
+FINDING_TYPE: Final = "org.sitrep.finding.v1"
+ALERT_TYPE: Final = "org.sitrep.alert.v1"
+DUPLICATE_TYPE: Final = "org.sitrep.duplicate.v1"
+VALUE_OMITTED: Final = "sitrep_value_omitted_bytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A post on its way through the stages, with the record to acknowledge."""
+
+    accepted: Accepted
+    prepared: PreparedPost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A post with its finding, and an alert when the finding calls for one."""
+
+    job: Job
+    finding: Finding
+    alert: Alert | None
+
+
+class Outcomes:
+    """Delivers findings, alerts, duplicates, prepared posts and dead letters."""
+
+    def __init__(
+        self, outbox: Outbox, topics: Topics, metrics: Metrics, *, source: str, cache_writer: CacheWriter | None
+    ) -> None:
+        self._outbox = outbox
+        self._topics = topics
+        self._metrics = metrics
+        self._source = source
+        self._cache_writer = cache_writer
+
+    async def publish(self, decided: Sequence[Decided]) -> None:
+        """Deliver findings with their alerts, then acknowledge their posts and hand them to the cache."""
+        now = now_utc()
+        alerts = [one.alert for one in decided if one.alert is not None]
+        if alerts:
+            await self._outbox.send(self._topics.alerts.name, 0, [self._alert(alert, now) for alert in alerts])
+            self._metrics.alerts.inc(len(alerts))
+        by_partition: dict[int, list[Decided]] = defaultdict(list)
+        for one in decided:
+            by_partition[one.finding.origin.partition].append(one)
+        await asyncio.gather(
+            *(self._publish_partition(partition, some, now) for partition, some in by_partition.items())
+        )
+
+    async def forward(self, jobs: Sequence[Job]) -> None:
+        """Deliver prepared posts to the classify stage, then acknowledge them here."""
+        by_partition: dict[int, list[Job]] = defaultdict(list)
+        for job in jobs:
+            by_partition[job.prepared.origin.partition].append(job)
+        topic = self._topics.prepared.name
+        for number, some in by_partition.items():
+            partition = await self._outbox.partition_for(topic, number)
+            records = [
+                Outgoing(
+                    key=job.prepared.post.id.encode(),
+                    value=encode_prepared(job.prepared),
+                    headers=[(POST_ORIGIN, _origin_text(job.prepared.origin)), *_trace(job)],
+                )
+                for job in some
+            ]
+            for job, result in zip(some, await self._outbox.send(topic, partition, records), strict=True):
+                if isinstance(result, RecordTooLarge):
+                    await self.dead_letter(
+                        job.accepted, Cause(reason="record_too_large", stage="prepare", error=result)
+                    )
+                else:
+                    job.accepted.confirm()
+
+    async def duplicates(self, duplicates: Sequence[tuple[Accepted, Duplicate]]) -> None:
+        """Record duplicates, then acknowledge them."""
+        now = now_utc()
+        by_partition: dict[int, list[tuple[Accepted, Duplicate]]] = defaultdict(list)
+        for accepted, duplicate in duplicates:
+            by_partition[duplicate.origin.partition].append((accepted, duplicate))
+        topic = self._topics.duplicates.name
+        for number, some in by_partition.items():
+            partition = await self._outbox.partition_for(topic, number)
+            records = [
+                Outgoing(
+                    key=duplicate.post_id.encode(),
+                    value=encode(duplicate),
+                    headers=cloudevent_headers(
+                        event_id="-".join(_origin_text(duplicate.origin).decode().split("/")),
+                        source=self._source,
+                        event_type=DUPLICATE_TYPE,
+                        time=now,
+                    ),
+                )
+                for _, duplicate in some
+            ]
+            await self._outbox.send(topic, partition, records)
+            self._metrics.posts.labels("duplicate").inc(len(some))
+            for accepted, _ in some:
+                accepted.confirm()
+
+    async def dead_letter(self, accepted: Accepted, cause: Cause, *, post_origin: Origin | None = None) -> None:
+        """Deliver the event's original bytes with the reason, then acknowledge it."""
+        record = accepted.record
+        headers = dead_letter_headers(record, cause, post_origin=post_origin)
+        topic = self._topics.dead_letters.name
+        partition = await self._outbox.partition_for(topic, record.partition)
+        [result] = await self._outbox.send(
+            topic, partition, [Outgoing(key=record.key, value=record.value, headers=headers)]
+        )
+        if isinstance(result, RecordTooLarge):
+            # the event is still at its origin, which the headers name; better a pointer than a worker that loops
+            size = str(len(record.value or b"")).encode()
+            pointer = Outgoing(key=record.key, value=None, headers=[*headers, (VALUE_OMITTED, size)])
+            await self._outbox.send(topic, partition, [pointer])
+        self._metrics.posts.labels("dead_letter").inc()
+        self._metrics.dead_letters.labels(cause.reason).inc()
+        accepted.confirm()
+
+    async def _publish_partition(self, number: int, decided: list[Decided], now: datetime) -> None:
+        topic = self._topics.findings.name
+        partition = await self._outbox.partition_for(topic, number)
+        results = await self._outbox.send(topic, partition, [self._finding(one, now) for one in decided])
+        delivered_s = now_utc().timestamp()
+        for one, result in zip(decided, results, strict=True):
+            if isinstance(result, RecordTooLarge):
+                cause = Cause(reason="finding_too_large", stage="classify", error=result)
+                await self.dead_letter(one.job.accepted, cause, post_origin=one.finding.origin)
+                continue
+            self._metrics.posts.labels("finding").inc()
+            self._metrics.findings.labels(one.finding.label).inc()
+            self._metrics.latency_s.observe(max(0.0, delivered_s - one.finding.accepted_at.timestamp()))
+            if self._cache_writer is not None:
+                self._cache_writer.offer([one.finding], [one.alert] if one.alert is not None else [])
+            one.job.accepted.confirm()
+
+    def _finding(self, one: Decided, now: datetime) -> Outgoing:
+        finding = one.finding
+        headers = cloudevent_headers(event_id=finding.id, source=self._source, event_type=FINDING_TYPE, time=now)
+        return Outgoing(key=finding.post_id.encode(), value=encode(finding), headers=[*headers, *_trace(one.job)])
+
+    def _alert(self, alert: Alert, now: datetime) -> Outgoing:
+        headers = cloudevent_headers(event_id=alert.id, source=self._source, event_type=ALERT_TYPE, time=now)
+        return Outgoing(key=alert.id.encode(), value=encode(alert), headers=headers)
+
+
+def _trace(job: Job) -> Headers:
+    context = trace_context(job.accepted.record.headers)
+    return [(name, value.encode("ascii", "replace")) for name, value in context.items()]
+
+
+def _origin_text(origin: Origin) -> bytes:
+    return f"{origin.topic}/{origin.partition}/{origin.offset}".encode()

@@ -1,0 +1,258 @@
+"""The service beside the agents: it connects the stages, feeds the channels, commits, and drains on stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from stream.cache import FindingCache, connect_cache
+from stream.cache_writer import CacheWriter
+from stream.images import ImagePool
+from stream.intake import Accepted, Intake, IntakeConfig
+from stream.outbox import Outbox
+from stream.reader import read_topic
+from stream.records import Alert, Finding, decode
+from stream.topics import Topics, topics
+from workers.batcher import MicroBatcher
+from workers.channel import DurableChannel
+from workers.classify import ClassifyStage
+from workers.device import Classifier, Device
+from workers.duplicates import DuplicateFilter
+from workers.errors import WorkerError
+from workers.metrics import Metrics
+from workers.outcomes import Job, Outcomes
+from workers.prepare import PrepareStage
+from workers.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Stage = Literal["all", "prepare", "classify"]
+
+_COMMIT_S = 0.5
+_LAG_S = 5.0
+_MEMORY_POSTS = 100_000
+
+
+class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
+    """Owns intake, outbox, cache and stages of one worker; the agents call `on_fetched` and `on_batch`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stage: Stage,
+        classifier: Classifier | None,
+        metrics: Metrics,
+        fetched: DurableChannel,
+        batches: DurableChannel,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.stage = stage
+        self.metrics = metrics
+        self.topics: Topics = topics(
+            prefix=settings.prefix, n_partitions=settings.partitions, max_record_bytes=settings.max_record_bytes
+        )
+        self._fetched = fetched
+        self._batches = batches
+        self._on_fatal = on_fatal
+        self.cache: FindingCache = connect_cache(
+            settings.redis,
+            prefix=settings.prefix,
+            ttl_s=settings.finding_ttl_s,
+            latest_per_class=settings.latest_per_class,
+        )
+        self.cache_writer = CacheWriter(
+            self.cache,
+            max_buffer=settings.cache_buffer,
+            refill=self._published,
+            on_error=metrics.redis_errors.inc,
+        )
+        self.outbox = Outbox(
+            bootstrap=settings.kafka,
+            max_batch_bytes=2 * settings.max_record_bytes,
+            request_timeout_s=settings.request_timeout_s,
+            publish_timeout_s=settings.publish_timeout_s,
+        )
+        outcomes = Outcomes(
+            self.outbox,
+            self.topics,
+            metrics,
+            source=f"/sitrep/{settings.prefix.strip('.-_') or 'default'}",
+            cache_writer=None if stage == "prepare" else self.cache_writer,
+        )
+        self.intake = Intake(self._intake_config())
+        self.images = ImagePool(
+            n_processes=settings.image_processes,
+            timeout_s=settings.image_timeout_s,
+            edge=settings.image_edge,
+            max_pixels=settings.max_image_pixels,
+            folder=Path(settings.image_folder) if settings.image_folder else None,
+            max_bytes=settings.max_record_bytes,
+        )
+        self.batcher: MicroBatcher[Job] = MicroBatcher(max_batch=settings.max_batch, linger_s=settings.linger_s)
+        self.prepare = PrepareStage(
+            images=self.images,
+            duplicates=DuplicateFilter(max_posts=_MEMORY_POSTS, metrics=metrics, cache=self.cache),
+            outcomes=outcomes,
+            metrics=metrics,
+            forward=outcomes.forward if stage == "prepare" else self._to_batcher,
+            redis_answers=lambda: self.cache_writer.available,
+            max_record_bytes=settings.max_record_bytes,
+            on_fatal=on_fatal,
+        )
+        self.device: Device | None = None
+        self.classify: ClassifyStage | None = None
+        if classifier is not None:
+            self.device = Device(classifier, timeout_s=settings.classify_timeout_s, max_hung=settings.max_hung_batches)
+            self.classify = ClassifyStage(
+                device=self.device,
+                outcomes=outcomes,
+                metrics=metrics,
+                alert_threshold=settings.alert_threshold or classifier.alert_threshold,
+                max_batch=settings.max_batch,
+                on_fatal=on_fatal,
+                on_dead_letter=self.prepare.forget,
+            )
+
+    async def on_start(self) -> None:
+        """Connect; the intake comes last, when all that handles its posts is there."""
+        await self.outbox.start()
+        if self.stage != "classify":
+            await self.images.start()
+        await self.intake.start()
+        self.add_future(self._guard(self._fetch()))
+        self.add_future(self._guard(self._commit()))
+        self.add_future(self._guard(self._measure()))
+        self.add_future(self._guard(self.cache_writer.run()))
+        if self.classify is not None:
+            self.add_future(self._guard(self._form_batches()))
+
+    async def drain(self) -> None:
+        """Stop fetching, finish what is in flight within the deadline, commit and leave the group."""
+        start = time.monotonic()
+        done = await self.intake.drain()
+        await self.intake.stop()
+        if not done:
+            log.warning("stopped with %d posts unfinished; the next worker handles them", self.intake.n_in_flight)
+        left_s = max(0.5, self.settings.drain_timeout_s - (time.monotonic() - start))
+        if self.cache_writer.available and not await self.cache_writer.flush(left_s):
+            log.warning(
+                "%d findings did not reach Redis; `sitrep cache rebuild` brings them", self.cache_writer.n_buffered
+            )
+
+    async def on_stop(self) -> None:
+        """Close what `on_start` opened."""
+        await self.intake.stop()
+        await self.images.stop()
+        await self.outbox.stop()
+        await self.cache.close()
+        if self.device is not None:
+            self.device.stop()
+
+    async def on_fetched(self, fetched: Sequence[Accepted]) -> None:
+        """Handle the records of one fetch of one partition."""
+        if self.stage == "classify":
+            assert self.classify is not None
+            await self._to_batcher(await self.classify.read_prepared(fetched))
+        else:
+            await self.prepare.run(fetched)
+
+    async def on_batch(self, jobs: Sequence[Job]) -> None:
+        """Classify one micro-batch."""
+        assert self.classify is not None
+        await self.classify.run(jobs)
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since a batch finished while posts wait; 0 when nothing waits."""
+        if self.classify is None or self.intake.n_in_flight == 0:
+            return 0.0
+        return time.monotonic() - self.classify.last_batch_s
+
+    def _intake_config(self) -> IntakeConfig:
+        settings = self.settings
+        topic = self.topics.prepared if self.stage == "classify" else self.topics.posts
+        role = "classify" if self.stage == "classify" else "prepare"
+        return IntakeConfig(
+            bootstrap=settings.kafka,
+            topic=topic.name,
+            group=f"{settings.prefix}{role}",
+            session_timeout_s=settings.session_timeout_s,
+            max_stall_s=settings.max_stall_s,
+            request_timeout_s=settings.request_timeout_s,
+            drain_timeout_s=settings.drain_timeout_s,
+            max_in_flight=settings.max_in_flight,
+            max_in_flight_bytes=settings.max_in_flight_bytes,
+            max_record_bytes=topic.max_message_bytes,
+        )
+
+    async def _to_batcher(self, jobs: Sequence[Job]) -> None:
+        self.batcher.put(jobs)
+
+    async def _fetch(self) -> None:
+        while not self.should_stop:
+            for fetched in await self.intake.fetch():
+                if fetched:
+                    await self._fetched.put(fetched)
+
+    async def _form_batches(self) -> None:
+        while not self.should_stop:
+            await self._batches.put(await self.batcher.next_batch())
+
+    async def _commit(self) -> None:
+        while not self.should_stop:
+            await asyncio.sleep(_COMMIT_S)
+            await self.intake.commit()
+
+    async def _measure(self) -> None:
+        last_lag_s = 0.0
+        busy_s = 0.0
+        metrics = self.metrics
+        while not self.should_stop:
+            metrics.in_flight.set(self.intake.n_in_flight)
+            metrics.in_flight_bytes.set(self.intake.n_bytes_in_flight)
+            metrics.queue_depth.set(len(self.batcher))
+            metrics.cache_buffered.set(self.cache_writer.n_buffered)
+            metrics.redis_up.set(float(self.cache_writer.available))
+            metrics.rebalances.set(self.intake.n_rebalances)
+            if self.device is not None:
+                metrics.device_busy_s.inc(self.device.busy_s - busy_s)
+                busy_s = self.device.busy_s
+            if time.monotonic() - last_lag_s >= _LAG_S:
+                last_lag_s = time.monotonic()
+                await self._measure_lag()
+            await asyncio.sleep(0.25)
+
+    async def _measure_lag(self) -> None:
+        try:
+            lags = await self.intake.lag()
+        except KafkaError as error:
+            log.info("lag unknown: %s", error)
+            return
+        self.metrics.lag.clear()
+        for partition, lag in lags.items():
+            self.metrics.lag.labels(str(partition)).set(lag)
+
+    async def _published(self) -> AsyncIterator[Finding | Alert]:
+        async for record in read_topic(self.settings.kafka, self.topics.findings.name):
+            yield decode(record.value, Finding)
+        async for record in read_topic(self.settings.kafka, self.topics.alerts.name):
+            yield decode(record.value, Alert)
+
+    async def _guard(self, work: object) -> None:
+        try:
+            await work  # type: ignore[misc]
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # a worker without one of its loops must not look alive
+            if not self.should_stop:
+                self._on_fatal(error if isinstance(error, Exception) else WorkerError(str(error)))

@@ -1,0 +1,142 @@
+"""The prepare stage: bytes to validated posts with one usable image; what fails becomes a dead letter.
+
+A slow or broken image holds up nothing but its own post.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from stream.errors import ImageUnavailable, InvalidRecord
+from stream.headers import Cause, first_header
+from stream.images import ImagePool
+from stream.intake import Accepted
+from stream.records import JSON, Origin, Post, PreparedImage, PreparedPost, decode_post
+from workers.duplicates import DuplicateFilter
+from workers.metrics import Metrics
+from workers.outcomes import Job, Outcomes
+
+_STAGE = "prepare"
+
+
+class PrepareStage:
+    """Prepares fetched records and forwards them as jobs."""
+
+    def __init__(
+        self,
+        *,
+        images: ImagePool,
+        duplicates: DuplicateFilter,
+        outcomes: Outcomes,
+        metrics: Metrics,
+        forward: Callable[[Sequence[Job]], Awaitable[None]],
+        redis_answers: Callable[[], bool],
+        max_record_bytes: int,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._images = images
+        self._duplicates = duplicates
+        self._outcomes = outcomes
+        self._metrics = metrics
+        self._forward = forward
+        self._redis_answers = redis_answers
+        self._max_record_bytes = max_record_bytes
+        self._on_fatal = on_fatal
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, fetched: Sequence[Accepted]) -> None:
+        """Prepare the records of one fetch; posts with an image follow later, by tasks of their own."""
+        start = time.perf_counter()
+        posts: list[tuple[Accepted, Post, Origin]] = []
+        invalid: list[tuple[Accepted, InvalidRecord]] = []
+        for accepted in fetched:
+            try:
+                posts.append((accepted, self._decode(accepted), _origin(accepted)))
+            except InvalidRecord as error:
+                invalid.append((accepted, error))
+        self._metrics.stage_s.labels("decode").observe(time.perf_counter() - start)
+        for accepted, why in invalid:
+            await self._outcomes.dead_letter(accepted, Cause(reason=why.reason, stage=_STAGE, error=why))
+        if not posts:
+            return
+        verdicts = await self._duplicates.check(
+            [(post, origin) for _, post, origin in posts], ask_redis=self._redis_answers()
+        )
+        known = [(one[0], verdict) for one, verdict in zip(posts, verdicts, strict=True) if verdict is not None]
+        if known:
+            await self._outcomes.duplicates(known)
+        fresh = [one for one, verdict in zip(posts, verdicts, strict=True) if verdict is None]
+        text_only = [one for one in fresh if not one[1].images]
+        if text_only:
+            await self._forward([_job(accepted, post, origin, None, []) for accepted, post, origin in text_only])
+        for accepted, post, origin in fresh:
+            if post.images:
+                task = asyncio.create_task(self._guarded(self._with_image(accepted, post, origin)))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def forget(self, job: Job) -> None:
+        """Let a post that became a dead letter come again."""
+        self._duplicates.forget(job.prepared.post.id, job.prepared.origin)
+
+    def _decode(self, accepted: Accepted) -> Post:
+        record = accepted.record
+        content_type = first_header(record.headers, "content-type") or JSON
+        return decode_post(record.value, content_type=content_type, max_bytes=self._max_record_bytes)
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:  # deliveries failed beyond their bound: nothing is acknowledged, start anew
+            self._on_fatal(error)
+
+    async def _with_image(self, accepted: Accepted, post: Post, origin: Origin) -> None:
+        try:
+            image, degraded = await self._first_usable(post)
+            if image is None and not post.text.strip():
+                reason = degraded[0] if degraded else "image_unusable"
+                raise InvalidRecord("no_usable_content", f"post {post.id!r} has no text and its image fails: {reason}")
+            await self._forward([_job(accepted, post, origin, image, degraded)])
+        except InvalidRecord as error:
+            self._duplicates.forget(post.id, origin)
+            await self._outcomes.dead_letter(accepted, Cause(reason=error.reason, stage=_STAGE, error=error))
+
+    async def _first_usable(self, post: Post) -> tuple[PreparedImage | None, list[str]]:
+        """Return the first image that can be used, and what had to be left out."""
+        degraded: list[str] = []
+        for index, image in enumerate(post.images):
+            start = time.perf_counter()
+            try:
+                prepared = await self._images.prepare(image, index=index)
+            except ImageUnavailable as error:
+                self._metrics.image_failures.labels(error.reason).inc()
+                degraded.append(f"image_{error.reason}")
+                continue
+            finally:
+                self._metrics.stage_s.labels("image").observe(time.perf_counter() - start)
+            if index + 1 < len(post.images):
+                degraded.append("further_images_unread")
+            return prepared, degraded
+        return None, degraded
+
+
+def _origin(accepted: Accepted) -> Origin:
+    record = accepted.record
+    return Origin(topic=record.topic, partition=record.partition, offset=record.offset)
+
+
+def _job(accepted: Accepted, post: Post, origin: Origin, image: PreparedImage | None, degraded: list[str]) -> Job:
+    accepted_at = datetime.fromtimestamp(accepted.record.timestamp / 1000, UTC)
+    prepared = PreparedPost(
+        post=msgspec.structs.replace(post, images=[]) if post.images else post,
+        origin=origin,
+        accepted_at=accepted_at,
+        image=image,
+        degraded=degraded,
+    )
+    return Job(accepted=accepted, prepared=prepared)

@@ -1,0 +1,68 @@
+"""Starts one worker process and returns its exit code; every way it can fail to start is one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prometheus_client import disable_created_metrics
+
+from stream.topics import check_topics, topics
+from workers.errors import StartError
+from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.device import Classifier
+    from workers.pipeline import Stage
+
+log = logging.getLogger(__name__)
+
+
+def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | None = None) -> int:
+    """Run until SIGTERM or SIGINT; return 0 after a clean stop, 1 after a failure.
+
+    Raises:
+        StartError: the model cannot be loaded.
+        BrokerUnavailable: no broker answers.
+        StreamError: the topics are not there.
+    """
+    wanted = topics(
+        prefix=settings.prefix, n_partitions=settings.partitions, max_record_bytes=settings.max_record_bytes
+    )
+    asyncio.run(check_topics(settings.kafka, wanted.all()))
+    if stage == "prepare":
+        classifier = None
+    elif classifier is None:
+        classifier = load_classifier(settings)
+
+    import faust
+
+    from workers.app import build_app
+
+    disable_created_metrics()  # a series per counter that nobody reads
+    app = build_app(settings, stage=stage, classifier=classifier)
+    worker = faust.Worker(app, loglevel=settings.log_level.upper(), redirect_stdouts=False, quiet=True)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+        return 1 if app.failure is not None else code
+    return 1 if app.failure is not None else 0
+
+
+def load_classifier(settings: Settings) -> Classifier:
+    """Return the classifier, loaded and warmed up."""
+    from model import Example, ModelError, RationaleClassifier
+    from workers.device import warm_up
+
+    try:
+        classifier = RationaleClassifier.load(
+            Path(settings.checkpoint), device=settings.device, n_threads=settings.threads or None
+        )
+        warm_up(classifier, Example(text="bridge down", image=np.zeros((64, 64, 3), dtype=np.uint8)))
+    except (ModelError, RuntimeError) as error:
+        raise StartError(f"the classifier cannot be loaded: {error}") from error
+    return classifier

@@ -1,0 +1,187 @@
+"""Every setting of Sitrep, read in one place: defaults, a TOML file, the environment, then flags.
+
+Nothing else in the project reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+ENV_PREFIX: Final = "SITREP_"
+CONFIG_FILE: Final = "sitrep.toml"
+SHIPPED_CHECKPOINT: Final = Path(__file__).resolve().parent.parent / "model" / "checkpoints" / "compact"
+
+Positive = Annotated[int, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class SettingsError(Exception):
+    """A setting that is unknown or out of range; the message names its source, value and fix."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How Sitrep runs; what the model is, the checkpoint says."""
+
+    kafka: Annotated[str, Meta(min_length=1, description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]")] = (
+        "127.0.0.1:9092"
+    )
+    redis: Annotated[str, Meta(pattern="^(redis|rediss|unix)://", description="Redis URL")] = "redis://127.0.0.1:6379/0"
+    prefix: Annotated[
+        str, Meta(pattern=r"^[a-zA-Z0-9._-]*$", description="prefix of topics, consumer groups and Redis keys")
+    ] = "sitrep."
+    partitions: Annotated[Positive, Meta(description="partitions of new topics")] = 12
+    replication: Annotated[Positive, Meta(description="replicas of new topics")] = 1
+    session_timeout_s: Annotated[Seconds, Meta(description="silence after which a worker loses its partitions")] = 10.0
+    max_stall_s: Annotated[
+        Seconds, Meta(description="a worker that accepts nothing for so long loses its partitions")
+    ] = 300.0
+    request_timeout_s: Annotated[Seconds, Meta(description="wait for one answer of the broker")] = 15.0
+    publish_timeout_s: Annotated[
+        Seconds, Meta(description="how long a finding's delivery is retried before the worker exits")
+    ] = 300.0
+    drain_timeout_s: Annotated[Seconds, Meta(description="how long a stopping worker finishes in-flight posts")] = 15.0
+    max_record_bytes: Annotated[Positive, Meta(description="largest record that is read as a post")] = 2_097_152
+    max_in_flight: Annotated[Positive, Meta(description="posts accepted and not yet acknowledged, per worker")] = 2_000
+    max_in_flight_bytes: Annotated[Positive, Meta(description="bytes of the same")] = 67_108_864
+    max_batch: Annotated[Positive, Meta(description="posts classified together at most")] = 32
+    linger_s: Annotated[float, Meta(ge=0, description="longest wait to fill a micro-batch, from its first post")] = 0.05
+    classify_timeout_s: Annotated[
+        Seconds, Meta(description="a micro-batch that takes longer is split and tried again")
+    ] = 60.0
+    max_hung_batches: Annotated[
+        Positive, Meta(description="classifier hangs after which the worker exits for its supervisor")
+    ] = 3
+    image_processes: Annotated[Positive, Meta(description="processes that decode images")] = 1
+    image_timeout_s: Annotated[Seconds, Meta(description="an image that takes longer to decode is left out")] = 5.0
+    image_edge: Annotated[Positive, Meta(description="longest edge of a prepared image, pixels")] = 384
+    max_image_pixels: Annotated[Positive, Meta(description="larger images are refused before decoding")] = 50_000_000
+    image_folder: Annotated[str, Meta(description="folder that posts' image paths may point into; empty: none")] = ""
+    checkpoint: Annotated[str, Meta(min_length=1, description="folder of the classifier's checkpoint")] = str(
+        SHIPPED_CHECKPOINT
+    )
+    device: Annotated[str, Meta(description="torch device of the classifier")] = "cpu"
+    threads: Annotated[int, Meta(ge=0, description="CPU threads of the classifier; 0: torch decides")] = 0
+    alert_threshold: Annotated[
+        float, Meta(ge=0, le=1, description="probability of damage that raises an alert; 0: the checkpoint's own")
+    ] = 0.0
+    finding_ttl_s: Annotated[Seconds, Meta(description="how long Redis keeps a finding")] = 604_800.0
+    latest_per_class: Annotated[Positive, Meta(description="findings kept in each Redis index")] = 1_000
+    cache_buffer: Annotated[Positive, Meta(description="findings kept for Redis while it is away")] = 10_000
+    web_host: Annotated[str, Meta(description="address of metrics and health")] = "127.0.0.1"
+    web_port: Annotated[int, Meta(ge=0, le=65_535, description="port of metrics and health; 0: a free one")] = 6066
+    ready_stall_s: Annotated[
+        Seconds, Meta(description="not ready when there is lag and no batch finished for so long")
+    ] = 60.0
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="log level")] = "info"
+
+
+class Sourced(Struct, frozen=True, kw_only=True):
+    """A setting's value and where it came from."""
+
+    name: str
+    value: Any
+    source: str
+    description: str
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Return the settings; flags win over the environment, that over the file, that over defaults.
+
+    Raises:
+        SettingsError: a setting is unknown or its value is not allowed.
+    """
+    return _load(flags, environ=environ, file=file)[0]
+
+
+def explain_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> list[Sourced]:
+    """Return every setting with its value, where that came from, and what it is for."""
+    settings, sources = _load(flags, environ=environ, file=file)
+    return [
+        Sourced(
+            name=name,
+            value=getattr(settings, name),
+            source=sources.get(name, "default"),
+            description=description(name),
+        )
+        for name in Settings.__struct_fields__
+    ]
+
+
+def description(name: str) -> str:
+    """Return what the setting is for."""
+    for field in msgspec.inspect.type_info(Settings).fields:  # type: ignore[attr-defined]
+        if field.name == name:
+            return str(_description(field.type))
+    raise SettingsError(f"there is no setting {name!r}: `sitrep config` lists them")
+
+
+def _description(info: Any) -> str:
+    extra = getattr(info, "extra_json_schema", None) or {}
+    return str(extra.get("description", ""))
+
+
+def _load(
+    flags: Mapping[str, Any] | None, *, environ: Mapping[str, str] | None, file: Path | None
+) -> tuple[Settings, dict[str, str]]:
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    environ = os.environ if environ is None else environ
+    path = file or Path(environ.get(f"{ENV_PREFIX}CONFIG", CONFIG_FILE))
+    for source, found in (
+        (f"file {path}", _from_file(path, required=file is not None)),
+        ("environment", _from_environment(environ)),
+        ("flag", {name: value for name, value in (flags or {}).items() if value is not None}),
+    ):
+        for name, value in found.items():
+            shown = f"environment {ENV_PREFIX}{name.upper()}" if source == "environment" else source
+            shown = f"flag --{name.replace('_', '-')}" if source == "flag" else shown
+            if name not in Settings.__struct_fields__:
+                raise SettingsError(f"{shown}: there is no setting {name!r}; `sitrep config` lists them")
+            _check(name, value, shown)
+            values[name] = value
+            sources[name] = shown
+    return msgspec.convert(values, Settings, strict=False), sources
+
+
+def _check(name: str, value: Any, source: str) -> None:
+    try:
+        msgspec.convert({name: value}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        why = str(error).partition(" - at ")[0]
+        raise SettingsError(f"{source}: {name} = {value!r} is not allowed: {why} ({description(name)})") from error
+
+
+def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise SettingsError(f"there is no settings file {path}: create it or leave the flag out")
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        key.removeprefix(ENV_PREFIX).lower(): value
+        for key, value in environ.items()
+        if key.startswith(ENV_PREFIX) and key != f"{ENV_PREFIX}CONFIG"
+    }

@@ -59,7 +59,7 @@ def topics(*, prefix: str, n_partitions: int, max_record_bytes: int) -> Topics:
     """Return the topics under `prefix`; `max_record_bytes` bounds a post's record."""
 
     def topic(
-        name: str, purpose: str, key: str, days: int, *, n: int = n_partitions, policy: str = "delete", grow: int = 1
+        name: str, purpose: str, key: str, days: int, *, n: int = n_partitions, policy: str = "delete"
     ) -> Topic:
         return Topic(
             name=f"{prefix}{name}",
@@ -68,17 +68,17 @@ def topics(*, prefix: str, n_partitions: int, max_record_bytes: int) -> Topics:
             n_partitions=n,
             retention_ms=days * DAY_MS,
             cleanup_policy=policy,
-            # a batch has a header of its own, and a dead letter carries headers beside the original bytes
-            max_message_bytes=grow * max_record_bytes + 65_536,
+            # twice, so that a post over the limit still comes in, to become a dead letter with its bytes
+            max_message_bytes=2 * max_record_bytes + 131_072,
         )
 
     return Topics(
         posts=topic("posts", "posts as the feeds bring them", "post id", 7),
-        prepared=topic("prepared", "validated posts with their image as pixels", "post id", 2, grow=2),
+        prepared=topic("prepared", "validated posts with their image as pixels", "post id", 2),
         findings=topic("findings", "labelled, explained posts", "post id", 30),
         alerts=topic("alerts", "infrastructure damage for responders", "alert id", 90, n=1),
         duplicates=topic("duplicates", "records of posts accepted before", "post id", 30),
-        dead_letters=topic("dead-letters", "events that could not be processed", "original key", 90, grow=2),
+        dead_letters=topic("dead-letters", "events that could not be processed", "original key", 90),
         control=topic("control", "reserved for commands to workers", "none", 1, n=1),
     )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from stream.records import Alert, Finding, decode, encode
 
@@ -114,6 +116,10 @@ class FindingCache:
 def connect_cache(
     url: str, *, prefix: str, ttl_s: float, latest_per_class: int, timeout_s: float = 2.0
 ) -> FindingCache:
-    """Return a cache on the Redis at `url`; connects at the first call."""
-    redis = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    """Return a cache on the Redis at `url`; connects at the first call.
+
+    A call fails after one attempt: whether and when to try again is its caller's to say.
+    """
+    once = Retry(NoBackoff(), 0)
+    redis = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once)
     return FindingCache(redis, prefix=prefix, ttl_s=ttl_s, latest_per_class=latest_per_class)

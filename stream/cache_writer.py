@@ -12,6 +12,7 @@ import redis.exceptions
 import tenacity
 
 from stream.cache import FindingCache
+from stream.errors import StreamError
 from stream.records import Alert, Finding
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 _MAX_WRITE = 256
 _PROBE_S = 1.0
+_REFILL_PAUSE_S = 5.0
 
 
 class CacheWriter:
@@ -45,6 +47,7 @@ class CacheWriter:
         self._writing: list[Finding | Alert] = []
         self._wake = asyncio.Event()
         self._incomplete = False
+        self._next_refill_s = 0.0
         self.available = False
         self.n_dropped = 0
 
@@ -90,11 +93,20 @@ class CacheWriter:
         self._writing = []
 
     async def _make_whole(self) -> None:
-        if not self._incomplete and await self._cache.is_whole():
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._next_refill_s or (not self._incomplete and await self._cache.is_whole()):
             return
         log.info("filling the cache from the findings topic")
-        self._incomplete = False
-        n_records = await fill(self._cache, self._refill())
+        self._incomplete = True
+        n_dropped = self.n_dropped
+        try:
+            n_records = await fill(self._cache, self._refill(), meanwhile=self._write_some)
+        except StreamError as error:  # the broker is away: fresh findings do not wait for it
+            log.warning("the cache could not be filled, tried again later: %s", error)
+            self._next_refill_s = asyncio.get_running_loop().time() + _REFILL_PAUSE_S
+            return
+        # what was dropped meanwhile may have come to the topic after it was read
+        self._incomplete = self.n_dropped != n_dropped
         log.info("the cache is whole: %d findings and alerts read", n_records)
 
     async def _until_answered(self, call: Callable[[], Awaitable[None]]) -> None:
@@ -118,8 +130,16 @@ class CacheWriter:
         self._on_error()
 
 
-async def fill(cache: FindingCache, records: AsyncIterator[Finding | Alert]) -> int:
-    """Write all findings and alerts into the cache, mark it whole, and return how many there were."""
+async def fill(
+    cache: FindingCache,
+    records: AsyncIterator[Finding | Alert],
+    *,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> int:
+    """Write all findings and alerts into the cache, mark it whole, and return how many there were.
+
+    `meanwhile` is called now and then, so that a long filling does not hold up what is new.
+    """
     n_records = 0
     some: list[Finding | Alert] = []
     async for record in records:
@@ -128,6 +148,8 @@ async def fill(cache: FindingCache, records: AsyncIterator[Finding | Alert]) -> 
             await _store(cache, some)
             n_records += len(some)
             some = []
+            if meanwhile is not None:
+                await meanwhile()
     await _store(cache, some)
     await cache.mark_whole()
     return n_records + len(some)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.errors import BrokerUnavailable, StreamError
 from stream.headers import ATTEMPT, Headers, first_header, original_headers, parse_dead_letter
@@ -21,6 +21,7 @@ from stream.reader import read_batches
 from stream.records import DeadLetter
 
 REPLAYED: Final = "sitrep_replayed"
+VALUE_OMITTED: Final = "sitrep_value_omitted_bytes"
 
 _CONNECT_TIMEOUT_S: Final = 15.0
 _LETTERS_PER_TRANSACTION: Final = 100
@@ -54,11 +55,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What a replay did: ids that went back now, that had gone back before, and that belong elsewhere."""
+    """What a replay did: ids that went back now, that had gone back before, and that are left.
+
+    Left are letters of other topics, and those whose bytes were too large to be kept with them.
+    """
 
     sent: tuple[str, ...]
     before: tuple[str, ...]
-    foreign: tuple[str, ...]
+    left: tuple[str, ...]
 
 
 def is_marker(headers: Iterable[tuple[str, bytes]]) -> bool:
@@ -108,7 +112,7 @@ async def replay_dead_letters(
 ) -> Replayed:
     """Put the wanted dead letters back on their topics, unless they went back before.
 
-    Letters that came from a topic which is not among `targets` stay where they are.
+    Letters that came from a topic which is not among `targets`, or without bytes, stay where they are.
 
     Returns after the broker has confirmed them. Stopped halfway, it may be called again: what went
     back stays marked.
@@ -133,11 +137,11 @@ async def replay_dead_letters(
         ) from error
     try:
         stored = await list_dead_letters(bootstrap, topic, wanted)
-        ours = [entry for entry in stored if entry.letter.origin.topic in targets]
+        ours = [entry for entry in stored if entry.letter.origin.topic in targets and not _omitted(entry.letter)]
         todo = [entry for entry in ours if not entry.replayed]
         for start in range(0, len(todo), _LETTERS_PER_TRANSACTION):
             await _send_back(producer, topic, todo[start : start + _LETTERS_PER_TRANSACTION])
-    except ProducerFenced as error:
+    except (ProducerFenced, IllegalOperation) as error:
         raise ReplayRefused("another replay of these dead letters took over: look again with `list`") from error
     except KafkaError as error:
         raise ReplayRefused(f"the broker at {bootstrap} refused the replay: {error or type(error).__name__}") from error
@@ -146,7 +150,7 @@ async def replay_dead_letters(
     return Replayed(
         sent=tuple(entry.letter.id for entry in todo),
         before=tuple(entry.letter.id for entry in ours if entry.replayed),
-        foreign=tuple(entry.letter.id for entry in stored if entry.letter.origin.topic not in targets),
+        left=tuple(entry.letter.id for entry in stored if entry not in ours),
     )
 
 
@@ -155,26 +159,18 @@ async def _send_back(producer: AIOKafkaProducer, topic: str, entries: Sequence[S
         deliveries = []
         for entry in entries:
             letter = entry.letter
-            deliveries.append(
-                await producer.send(
-                    letter.origin.topic,
-                    letter.value,
-                    key=letter.key,
-                    partition=letter.origin.partition,
-                    headers=replay_headers(letter),
-                )
-            )
-            deliveries.append(
-                await producer.send(
-                    topic,
-                    None,
-                    key=letter.id.encode(),
-                    partition=entry.partition,
-                    headers=[(REPLAYED, _mark(letter).encode())],
-                )
-            )
+            post = (letter.origin.topic, letter.value, letter.key, letter.origin.partition, replay_headers(letter))
+            marker = (topic, None, letter.id.encode(), entry.partition, [(REPLAYED, _mark(letter).encode())])
+            for to, value, key, partition, headers in (post, marker):
+                delivery = await producer.send(to, value, key=key, partition=partition, headers=headers)
+                delivery.add_done_callback(lambda one: one.cancelled() or one.exception())  # the first failure tells
+                deliveries.append(delivery)
         await asyncio.gather(*deliveries)
 
 
 def _mark(letter: DeadLetter) -> str:
     return f"{letter.id}/{letter.attempt}"
+
+
+def _omitted(letter: DeadLetter) -> bool:
+    return first_header(letter.headers, VALUE_OMITTED) is not None

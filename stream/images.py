@@ -72,7 +72,7 @@ class ImagePool:
         """
         pool = await self._free.get()
         try:
-            for _ in range(2):  # that a process died while idle is no fault of this image
+            for _ in range(2):  # a process may die idle, or by a signal to all, through no fault of this image
                 if self._stopped:
                     raise ImagePoolStopped("the image pool is stopped: start it again")
                 pool = pool or self._open()
@@ -80,16 +80,16 @@ class ImagePool:
                     result = await self._run(pool, self._work, image, index)
                 except TimeoutError as error:
                     raise ImageUnavailable("timeout", f"not decoded within {self._timeout_s} s") from error
-                except ProcessExpired as error:
-                    raise ImageUnavailable("crashed", f"decoding it ended the process: {error.exitcode}") from error
+                except ProcessExpired:
+                    continue  # pebble starts another
                 except (BrokenProcessPool, RuntimeError):
                     broken, pool = pool, None
                     await self._close(broken)
-                else:
-                    if isinstance(result, PreparedImage):
-                        return result
-                    raise ImageUnavailable(*result)
-            raise ImageUnavailable("crashed", "decoding it ended the process, twice")
+                    continue
+                if isinstance(result, PreparedImage):
+                    return result
+                raise ImageUnavailable(*result)
+            raise ImageUnavailable("crashed", "decoding it ended its process, twice")
         finally:
             self._free.put_nowait(pool if pool in self._pools else None)
 
@@ -139,13 +139,16 @@ def _work(
 
 
 def _enter_child(parent: int, memory_bytes: int) -> None:
-    """Bound this child's memory, and let it die with its parent, even one that is killed."""
+    """Bound this child's memory, and let it end when told to and with its parent, even one that is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once, not when a decoder returns to Python
     warnings.simplefilter("ignore")
     if sys.platform == "linux":
         import resource
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, resource.RLIM_INFINITY))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        soft = used + memory_bytes if hard == resource.RLIM_INFINITY else min(used + memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     if os.getppid() != parent:
         os._exit(1)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from stream.offsets import OffsetTracker
+from stream.offsets import Lease
 
 log = logging.getLogger(__name__)
 
 _POLL_MS = 200
+_LEAVE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +34,6 @@ class IntakeConfig:
     max_in_flight_bytes: int
     max_record_bytes: int
     max_fetch: int = 500
-
-
-class Lease:
-    """One assignment of one partition to this worker; after `lost`, confirming changes nothing."""
-
-    __slots__ = ("committed", "idle", "lost", "n_bytes", "partition", "tracker")
-
-    def __init__(self, partition: TopicPartition) -> None:
-        self.partition = partition
-        self.tracker = OffsetTracker()
-        self.lost = False
-        self.committed: int | None = None
-        self.n_bytes = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
 
 
 class Accepted:
@@ -70,10 +57,14 @@ class Accepted:
 
 
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """A consumer-group member that bounds what is in flight and owns its commits."""
+    """A consumer-group member that bounds what is in flight and owns its commits.
 
-    def __init__(self, config: IntakeConfig) -> None:
+    `on_lost` is told the partitions that went to another worker, after their last commit.
+    """
+
+    def __init__(self, config: IntakeConfig, *, on_lost: Callable[[set[TopicPartition]], None] = lambda lost: None):
         self._config = config
+        self._on_lost = on_lost
         self._leases: dict[TopicPartition, Lease] = {}
         self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
@@ -82,6 +73,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self.n_in_flight = 0
         self.n_bytes_in_flight = 0
         self.n_rebalances = 0
+        self.last_progress_s = time.monotonic()
 
     async def start(self) -> None:
         """Join the group; raises aiokafka's `KafkaConnectionError` when no broker answers."""
@@ -101,7 +93,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             max_partition_fetch_bytes=config.max_record_bytes + 65_536,
             retry_backoff_ms=200,
         )
-        await consumer.start()
+        try:
+            await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
         consumer.subscribe([config.topic], listener=self)
         self._consumer = consumer
 
@@ -120,30 +116,24 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
                 return []
         room = max(1, min(self._config.max_fetch, self._config.max_in_flight - self.n_in_flight))
         fetched = await self._running.getmany(timeout_ms=_POLL_MS, max_records=room)
+        if self._draining:  # nobody waits for these any more; uncommitted, the next owner gets them
+            return []
         return [self._accept(partition, records) for partition, records in fetched.items() if records]
 
-    async def commit(self) -> None:
+    async def commit(self, timeout_s: float | None = None) -> None:
         """Commit what is confirmed; a refusal (rebalance, broker away) is left to the next call."""
-        async with self._commit_lock:
-            offsets = {
-                lease.partition: lease.tracker.committable
-                for lease in self._leases.values()
-                if not lease.lost and lease.tracker.committable not in (None, lease.committed)
-            }
-            if not offsets:
-                return
-            try:
-                await self._running.commit(offsets)
-            except (CommitFailedError, IllegalStateError) as error:
-                log.info("commit refused, the partitions moved: %s", error)
-                return
-            except KafkaError as error:
-                log.warning("commit failed, tried again later: %s", error)
-                return
-            for partition, offset in offsets.items():
-                lease = self._leases.get(partition)
-                if lease is not None:
-                    lease.committed = offset
+        try:
+            async with asyncio.timeout(timeout_s or self._config.request_timeout_s), self._commit_lock:
+                leases = {lease.partition: lease for lease in self._leases.values() if lease.due is not None}
+                offsets = {partition: lease.tracker.committable for partition, lease in leases.items()}
+                if offsets:
+                    await self._running.commit(offsets)
+                    for partition, lease in leases.items():
+                        lease.committed = offsets[partition]
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("commit refused, the partitions moved: %s", error)
+        except (KafkaError, TimeoutError) as error:  # a client without a broker would try for ever
+            log.warning("commit failed, tried again later: %s", error or type(error).__name__)
 
     async def drain(self) -> bool:
         """Stop taking in, wait for what is in flight at most the drain time; True when nothing is left."""
@@ -155,12 +145,14 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         consumer, self._draining = self._consumer, True
         if consumer is None:
             return
-        await self.commit()
-        for lease in self._leases.values():
-            lease.lost = True
-        self._leases.clear()
+        await self.commit(_LEAVE_S)
+        for lease in tuple(self._leases.values()):
+            self._give_up(lease)
         self._consumer = None
-        await consumer.stop()
+        try:
+            await asyncio.wait_for(consumer.stop(), _LEAVE_S)
+        except (TimeoutError, KafkaError, OSError) as error:  # the broker is away and finds out by itself
+            log.warning("left without a goodbye to the group: %s", error or type(error).__name__)
 
     async def lag(self) -> dict[int, int]:
         """Return log-end offset minus committed offset, in messages, by partition of this worker."""
@@ -168,12 +160,14 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         if not leases:
             return {}
         ends = await self._running.end_offsets([lease.partition for lease in leases])
-        lags = {}
+        lags: dict[int, int] = {}
         for lease in leases:
             committed = lease.committed
             if committed is None:
                 committed = await self._running.committed(lease.partition) or 0
                 lease.committed = committed
+            if lease.tracker.n_in_flight == 0 and not lease.lost:  # past markers of transactions, which are no posts
+                committed = max(committed, await self._running.position(lease.partition))
             lags[lease.partition.partition] = max(0, ends[lease.partition] - committed)
         return lags
 
@@ -186,14 +180,18 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         leases = [lease for partition in revoked if (lease := self._leases.get(partition)) is not None]
         if not self._draining:
             await self._wait_idle(leases, self._revoke_drain_s)
-        await self.commit()
+        await self.commit(self._revoke_drain_s)
         for lease in leases:
             self._give_up(lease)
+        if leases:
+            self._on_lost({lease.partition for lease in leases})
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a new lease on each partition."""
         self.n_rebalances += 1
         for partition in assigned:
+            if (former := self._leases.get(partition)) is not None:
+                self._give_up(former)
             self._leases[partition] = Lease(partition)
         log.info("partitions assigned: %s", sorted(p.partition for p in self._leases))
 
@@ -213,32 +211,37 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     def _accept(self, partition: TopicPartition, records: list[ConsumerRecord]) -> list[Accepted]:
         lease = self._leases.get(partition)
-        if lease is None or lease.lost:  # fetched just before a rebalance; the next owner gets them
+        if lease is None or lease.lost:
+            self._put_back(partition, records[0].offset)
             return []
-        lease.tracker.accept(record.offset for record in records)
+        if self.n_in_flight == 0:
+            self.last_progress_s = time.monotonic()
         n_bytes = sum(map(_size_bytes, records))
-        lease.n_bytes += n_bytes
-        lease.idle.clear()
+        lease.accept((record.offset for record in records), n_bytes)
         self.n_in_flight += len(records)
         self.n_bytes_in_flight += n_bytes
         return [Accepted(record, lease, self) for record in records]
 
+    def _put_back(self, partition: TopicPartition, offset: int) -> None:
+        """Have records without a lease fetched again by whoever owns the partition, be it this worker."""
+        try:
+            self._running.seek(partition, offset)
+        except IllegalStateError:
+            log.info("partition %d went to another worker while it was fetched", partition.partition)
+
     def _confirm(self, lease: Lease, record: ConsumerRecord) -> None:
-        if lease.lost or not lease.tracker.confirm(record.offset):
-            return
         n_bytes = _size_bytes(record)
-        lease.n_bytes -= n_bytes
+        if not lease.confirm(record.offset, n_bytes):
+            return
+        self.last_progress_s = time.monotonic()
         self.n_in_flight -= 1
         self.n_bytes_in_flight -= n_bytes
-        if lease.tracker.n_in_flight == 0:
-            lease.idle.set()
         self._room.set()
 
     def _give_up(self, lease: Lease) -> None:
-        lease.lost = True
         self.n_in_flight -= lease.tracker.n_in_flight
         self.n_bytes_in_flight -= lease.n_bytes
-        lease.idle.set()
+        lease.give_up()
         self._leases.pop(lease.partition, None)
         self._room.set()
 

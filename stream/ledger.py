@@ -68,7 +68,7 @@ _posts = msgspec.json.Decoder(_PostParts)
 def _enter_json(book: Book, record: ConsumerRecord, kind: Outcome, decoder: msgspec.json.Decoder[Any]) -> None:
     try:
         parts = decoder.decode(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         book.unreadable(_place(record))
     else:
         book.outcome(kind, parts.origin, finding_id=getattr(parts, "id", ""))
@@ -93,7 +93,7 @@ async def _differing(bootstrap: str, topic: str, finding_ids: frozenset[str]) ->
                 if parts.id not in finding_ids:
                     continue
                 digest = content_digest(decode(record.value, Finding))
-            except (msgspec.DecodeError, UnicodeDecodeError, InvalidRecord):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidRecord):
                 continue  # entered as unreadable before
             place = (parts.id, parts.origin.partition, parts.origin.offset)
             if digests.setdefault(place, digest) != digest:
@@ -110,5 +110,5 @@ def _post_id(record: ConsumerRecord) -> str:
         return str(record.key.decode("utf-8", "replace"))
     try:
         return _posts.decode(record.value or b"").id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return "unknown"

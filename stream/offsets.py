@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable
+
+from aiokafka import TopicPartition
 
 
 class OffsetTracker:
@@ -45,3 +48,44 @@ class OffsetTracker:
     def n_in_flight(self) -> int:
         """Records accepted and not yet confirmed."""
         return len(self._pending) - len(self._confirmed)
+
+
+class Lease:
+    """One assignment of one partition to this worker; after `lost`, confirming changes nothing."""
+
+    __slots__ = ("committed", "idle", "lost", "n_bytes", "partition", "tracker")
+
+    def __init__(self, partition: TopicPartition) -> None:
+        self.partition = partition
+        self.tracker = OffsetTracker()
+        self.lost = False
+        self.committed: int | None = None
+        self.n_bytes = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def accept(self, offsets: Iterable[int], n_bytes: int) -> None:
+        """Take in records of so many bytes."""
+        self.tracker.accept(offsets)
+        self.n_bytes += n_bytes
+        self.idle.clear()
+
+    def confirm(self, offset: int, n_bytes: int) -> bool:
+        """Mark a record as done; return False when that changes nothing."""
+        if self.lost or not self.tracker.confirm(offset):
+            return False
+        self.n_bytes -= n_bytes
+        if self.tracker.n_in_flight == 0:
+            self.idle.set()
+        return True
+
+    def give_up(self) -> None:
+        """Say that the partition is no longer this worker's."""
+        self.lost = True
+        self.idle.set()
+
+    @property
+    def due(self) -> int | None:
+        """The offset to commit now, or None when there is nothing new or the lease is lost."""
+        offset = self.tracker.committable
+        return None if self.lost or offset == self.committed else offset

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import tenacity
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidMessageError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    InvalidMessageError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.headers import Headers
 
 log = logging.getLogger(__name__)
 
-_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError)
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError)
+_CLOSE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +35,38 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = field(default_factory=list)
+
+
+class _Line:
+    """One producer; `ended` says that nobody will deliver what it still holds."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self.producer = producer
+        self.ended = asyncio.Event()
+
+    async def deliver(self, topic: str, partition: int, batch: Any) -> int:
+        """Return the batch's offset once the broker has confirmed it; raise aiokafka's errors."""
+        delivery = await self.producer.send_batch(batch, topic, partition=partition)
+        delivery.add_done_callback(_retrieve)
+        ended = asyncio.create_task(self.ended.wait())
+        try:
+            await asyncio.wait({delivery, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        if not delivery.done():
+            raise ConnectionAbortedError("the producer was closed before it delivered")
+        return int((await delivery).offset)
+
+    async def close(self) -> None:
+        """Deliver what can be delivered in a moment, then close, whatever the broker does."""
+        try:
+            await asyncio.wait_for(self.producer.stop(), _CLOSE_S)
+        except (TimeoutError, KafkaError, OSError) as error:
+            log.info("a producer is closed by force: %s", error or type(error).__name__)
+            await self.producer._sender.close()  # an interrupted `stop` leaves it sending for ever
+            await self.producer.client.close()
+        finally:
+            self.ended.set()
 
 
 class Outbox:
@@ -39,121 +79,114 @@ class Outbox:
         self._max_batch_bytes = max_batch_bytes
         self._request_timeout_s = request_timeout_s
         self._publish_timeout_s = publish_timeout_s
-        self._producer: AIOKafkaProducer | None = None
+        self._line: _Line | None = None
         self._renewal = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}
 
     async def start(self) -> None:
         """Connect; raises `BrokerUnavailable` when no broker answers."""
-        self._producer = await self._connect()
+        self._line = _Line(await self._connect())
 
     async def stop(self) -> None:
         """Close the producer; what was sent is confirmed already."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
+        if self._retiring:
+            await asyncio.wait(self._retiring)
 
     async def send(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list[int | RecordTooLarge]:
         """Deliver the records in order; return, for each, its offset, or the error if it can never be sent.
 
-        Blocks until the broker has confirmed the last one (acks=all).
+        Blocks until the broker has confirmed the last one (acks=all). After a failure halfway, records
+        whose confirmation was lost are sent again.
 
         Raises:
             BrokerUnavailable: deliveries failed for longer than the publish time-out.
         """
-        results: list[int | RecordTooLarge | None] = [None] * len(records)
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_delay(self._publish_timeout_s),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
-            retry=tenacity.retry_if_exception_type((KafkaError, OSError)),
-            before_sleep=lambda state: log.warning(
-                "delivery to %s failed, attempt %d: %s", topic, state.attempt_number, _outcome(state)
-            ),
-        )
+        sending = _Sending(records)
+        failure: BaseException | None = None
         try:
-            async for attempt in retrying:
-                with attempt:
-                    producer = self._producer or await self._renew(None)
-                    try:
-                        await self._send_once(producer, topic, partition, records, results)
-                    except (KafkaError, OSError):
-                        await self._renew(producer)
-                        raise
-        except tenacity.RetryError as error:
-            raise BrokerUnavailable(
-                f"deliveries to {topic} failed for {self._publish_timeout_s:g} s: {error.last_attempt.exception()}"
-            ) from error
-        return [result for result in results if result is not None]
+            async with asyncio.timeout(self._publish_timeout_s):
+                async for attempt in tenacity.AsyncRetrying(
+                    wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+                    retry=tenacity.retry_if_exception_type((KafkaError, OSError)),
+                ):
+                    with attempt:
+                        try:
+                            await self._send_rest(topic, partition, sending)
+                        except (KafkaError, OSError) as error:
+                            failure = error
+                            log.warning("delivery to %s failed, tried again: %s", topic, error or type(error).__name__)
+                            raise
+        except TimeoutError as error:
+            why = f"{failure or 'no answer'}"
+            raise BrokerUnavailable(f"deliveries to {topic} failed for {self._publish_timeout_s:g} s: {why}") from error
+        return [result for result in sending.results if result is not None]
 
     async def partition_for(self, topic: str, partition: int) -> int:
-        """Return the same partition number where the topic has it, else one derived from it."""
+        """Return the same partition number where the topic has it, else one derived from it.
+
+        Raises:
+            BrokerUnavailable: the broker did not tell the topic's partitions within the publish time-out.
+        """
         n_partitions = self._partitions.get(topic)
         if n_partitions is None:
-            producer = self._producer or await self._renew(None)
-            n_partitions = len(await producer.partitions_for(topic)) or 1
+            n_partitions = await self._count_partitions(topic)
             self._partitions[topic] = n_partitions
         return partition % n_partitions
 
-    async def _send_once(
-        self,
-        producer: AIOKafkaProducer,
-        topic: str,
-        partition: int,
-        records: Sequence[Outgoing],
-        results: list[int | RecordTooLarge | None],
-    ) -> None:
-        todo = [index for index, result in enumerate(results) if result is None]
-        sent: list[tuple[list[int], Any]] = []
-        batch, members = producer.create_batch(), []
-        for index in todo:
-            if self._append(batch, records[index]):
-                members.append(index)
+    async def _count_partitions(self, topic: str) -> int:
+        try:
+            async with asyncio.timeout(self._publish_timeout_s):
+                while True:
+                    try:
+                        line = self._line or await self._renew(None)
+                        return len(await line.producer.partitions_for(topic)) or 1
+                    except (KafkaError, OSError) as error:
+                        log.warning("the partitions of %s are unknown, asked again: %s", topic, error)
+                        await asyncio.sleep(0.5)
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"no broker told the partitions of {topic}") from error
+
+    async def _send_rest(self, topic: str, partition: int, sending: _Sending) -> None:
+        """Send what has no result yet, a batch at a time: the producer holds one for a partition anyway."""
+        line = self._line or await self._renew(None)
+        while members := sending.next_members():
+            batch, fitting = self._fill(line, sending, members)
+            if not fitting:
+                sending.results[members[0]] = _too_large(topic, sending.records[members[0]])
                 continue
-            if members:  # append drops what does not fit: start a new batch and append again
-                sent.append((members, await producer.send_batch(batch, topic, partition=partition)))
-                batch, members = producer.create_batch(), []
-            if self._append(batch, records[index]):
-                members.append(index)
-            else:
-                results[index] = _too_large(topic, records[index])
-                batch = producer.create_batch()
-        if members:
-            sent.append((members, await producer.send_batch(batch, topic, partition=partition)))
-        failure: BaseException | None = None
-        for members, future in sent:
             try:
-                metadata = await future
+                offset = await line.deliver(topic, partition, batch)
+            except KafkaTimeoutError:  # the partition's queue is full: this batch was never taken in
+                raise
             except _TOO_LARGE:
-                if len(members) == 1:
-                    results[members[0]] = _too_large(topic, records[members[0]])
+                if len(fitting) == 1:
+                    sending.results[fitting[0]] = _too_large(topic, sending.records[fitting[0]])
                 else:
-                    await self._send_singly(producer, topic, partition, records, results, members)
-            except (KafkaError, OSError) as error:
-                failure = failure or error
+                    sending.alone.update(fitting)
+                # the refused batch has used up sequence numbers: what follows would be out of order
+                line = await self._renew(line)
+            except (KafkaError, OSError):
+                await self._renew(line)
+                raise
             else:
-                for position, index in enumerate(members):
-                    results[index] = metadata.offset + position
-        if failure is not None:
-            raise failure
+                for position, index in enumerate(fitting):
+                    sending.results[index] = offset + position
 
-    async def _send_singly(
-        self,
-        producer: AIOKafkaProducer,
-        topic: str,
-        partition: int,
-        records: Sequence[Outgoing],
-        results: list[int | RecordTooLarge | None],
-        members: list[int],
-    ) -> None:
+    def _fill(self, line: _Line, sending: _Sending, members: Sequence[int]) -> tuple[Any, list[int]]:
+        """Return a batch of as many members as fit; none when the first is too large for any batch."""
+        batch, fitting = line.producer.create_batch(), []
         for index in members:
-            one: list[int | RecordTooLarge | None] = [None]
-            await self._send_once(producer, topic, partition, [records[index]], one)
-            results[index] = one[0]
-
-    @staticmethod
-    def _append(batch: Any, record: Outgoing) -> bool:
-        appended = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
-        return appended is not None
+            record = sending.records[index]
+            # a batch takes its first record whatever its size, and drops, without a word, what does not fit later
+            appended = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+            if appended is None or batch.size() > self._max_batch_bytes:
+                break
+            fitting.append(index)
+        return batch, fitting
 
     async def _connect(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
@@ -166,28 +199,47 @@ class Outbox:
         )
         try:
             await producer.start()
-        except (KafkaError, OSError) as error:
+        except BaseException as error:
             await producer.stop()
-            raise BrokerUnavailable(f"no Kafka broker answers at {self._bootstrap}: {error}") from error
+            if isinstance(error, KafkaError | OSError):
+                raise BrokerUnavailable(f"no Kafka broker answers at {self._bootstrap}: {error}") from error
+            raise
         return producer
 
-    async def _renew(self, broken: AIOKafkaProducer | None) -> AIOKafkaProducer:
+    async def _renew(self, broken: _Line | None) -> _Line:
         """Replace the producer unless somebody has done so already; an idempotent producer that
         lost a batch cannot go on, and a fresh one costs a few milliseconds."""
         async with self._renewal:
-            if self._producer is not None and self._producer is not broken:
-                return self._producer
-            self._producer = None
-            if broken is not None:
-                try:
-                    await asyncio.wait_for(broken.stop(), timeout=self._request_timeout_s)
-                except (TimeoutError, KafkaError, OSError) as error:
-                    log.info("closing a broken producer: %s", error)
+            if self._line is not None and self._line is not broken:
+                return self._line
+            if self._line is not None:
+                retiring = asyncio.create_task(self._line.close())
+                self._retiring.add(retiring)
+                retiring.add_done_callback(self._retiring.discard)
+                self._line = None
             try:
-                self._producer = await self._connect()
+                self._line = _Line(await self._connect())
             except BrokerUnavailable as error:
-                raise OSError(str(error)) from error
-            return self._producer
+                raise ConnectionError(str(error)) from error
+            return self._line
+
+
+class _Sending:
+    """Records on their way to one partition: their results so far, and those that must travel alone."""
+
+    def __init__(self, records: Sequence[Outgoing]) -> None:
+        self.records = records
+        self.results: list[int | RecordTooLarge | None] = [None] * len(records)
+        self.alone: set[int] = set()
+
+    def next_members(self) -> list[int]:
+        """Return the next records, in order, that may share a batch; empty when all have a result."""
+        todo = [index for index, result in enumerate(self.results) if result is None]
+        if self.alone.isdisjoint(todo):
+            return todo
+        if todo[0] in self.alone:
+            return todo[:1]
+        return list(itertools.takewhile(lambda index: index not in self.alone, todo))
 
 
 def _too_large(topic: str, record: Outgoing) -> RecordTooLarge:
@@ -197,6 +249,7 @@ def _too_large(topic: str, record: Outgoing) -> RecordTooLarge:
     )
 
 
-def _outcome(state: tenacity.RetryCallState) -> str:
-    error = state.outcome.exception() if state.outcome is not None else None
-    return f"{type(error).__name__}: {error}"
+def _retrieve(delivery: asyncio.Future[Any]) -> None:
+    """Take the error of a delivery that nobody waits for any more, so that asyncio does not report it."""
+    if not delivery.cancelled():
+        delivery.exception()

@@ -19,6 +19,8 @@ Isolation = Literal["read_committed", "read_uncommitted"]
 _CONNECT_TIMEOUT_S: Final = 15.0
 _STALL_TIMEOUT_S: Final = 30.0
 _POLL_MS: Final = 200
+_TAIL_POLL_MS: Final = 20
+_TAIL_PAUSE_S: Final = 0.1
 _MAX_FETCH: Final = 5_000
 _FETCH_BYTES: Final = 8 * 1_048_576
 
@@ -130,9 +132,14 @@ async def tail_topic(
         for tp, offset in offsets.items():
             consumer.seek(tp, offset)
         while True:
-            for records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_FETCH)).values():
+            fetched = await consumer.getmany(timeout_ms=_TAIL_POLL_MS, max_records=_MAX_FETCH)
+            for records in fetched.values():
                 for record in records:
                     yield record
+            if not fetched:  # a broker that answers empty fetches at once would be asked a thousand times a second
+                consumer.pause(*partitions)
+                await asyncio.sleep(_TAIL_PAUSE_S)
+                consumer.resume(*partitions)
 
 
 @asynccontextmanager
@@ -165,10 +172,12 @@ async def _consumer(bootstrap: str, isolation_level: Isolation) -> AsyncIterator
 
 
 async def _partitions(consumer: AIOKafkaConsumer, bootstrap: str, topic: str) -> list[TopicPartition]:
-    # `topics` asks for all of them: asking for one by name may create it
-    if topic not in await consumer.topics():
+    # all topics, because asking for one by name may create it; the client keeps nothing of the answer
+    cluster = await consumer._client.fetch_all_metadata()
+    partitions = cluster.partitions_for_topic(topic)
+    if not partitions:
         raise UnknownTopic(f"there is no topic {topic} at {bootstrap}: `sitrep topics create` makes it")
-    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
+    return [TopicPartition(topic, partition) for partition in sorted(partitions)]
 
 
 async def _bounds(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[int, Bounds]:

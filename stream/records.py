@@ -8,7 +8,7 @@ by the `content-type` header.
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
 
@@ -239,6 +239,10 @@ def decode_post(value: bytes | None, *, content_type: str = JSON, max_bytes: int
     post: Post = _decode(decoder, value)
     if not post.text.strip() and not post.images:
         raise InvalidRecord("empty_post", f"post {post.id!r} has neither text nor images")
+    try:
+        _ = post.created_at and post.created_at.astimezone(UTC)
+    except OverflowError as error:  # MessagePack and everything that compares times needs it in UTC
+        raise InvalidRecord("invalid_field", f"created_at {post.created_at} is out of range in UTC") from error
     return post
 
 

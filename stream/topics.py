@@ -58,9 +58,7 @@ class Topics:
 def topics(*, prefix: str, n_partitions: int, max_record_bytes: int) -> Topics:
     """Return the topics under `prefix`; `max_record_bytes` bounds a post's record."""
 
-    def topic(
-        name: str, purpose: str, key: str, days: int, *, n: int = n_partitions, policy: str = "delete"
-    ) -> Topic:
+    def topic(name: str, purpose: str, key: str, days: int, *, n: int = n_partitions, policy: str = "delete") -> Topic:
         return Topic(
             name=f"{prefix}{name}",
             purpose=purpose,

@@ -1,0 +1,91 @@
+"""Dead letters as they are read back: one per event, with whether it went back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from stream.dead_letters import REPLAYED, Wanted, collect, is_marker, replay_headers
+from stream.headers import ATTEMPT, ERROR_PREFIX, Cause, Headers, attempt, dead_letter_headers, parse_dead_letter
+
+
+@dataclass
+class Record:
+    topic: str = "t.posts"
+    partition: int = 3
+    offset: int = 41
+    timestamp: int = 0
+    key: bytes | None = b"p-1"
+    value: bytes | None = b"\xff not json"
+    headers: Headers = field(default_factory=lambda: [("traceparent", b"00-aa-bb-01"), ("content-type", b"x")])
+
+
+def failed(record: Record, *, reason: str = "undecodable", partition: int = 1, offset: int = 0) -> Record:
+    try:
+        raise ValueError("not JSON")
+    except ValueError as error:
+        headers = dead_letter_headers(record, Cause(reason=reason, stage="prepare", error=error))
+    return Record(
+        topic="t.dead-letters", partition=partition, offset=offset, key=record.key, value=record.value, headers=headers
+    )
+
+
+def marker(name: str) -> Record:
+    return Record(topic="t.dead-letters", partition=1, offset=9, value=None, headers=[(REPLAYED, name.encode())])
+
+
+def test_same_event_dead_lettered_twice_is_one_dead_letter() -> None:
+    """At-least-once delivery must not replay a post twice."""
+    stored = collect([failed(Record()), failed(Record(), offset=1)])
+
+    assert [entry.letter.id for entry in stored] == ["t.posts-3-41"]
+    assert not stored[0].replayed
+
+
+def test_marker_says_that_the_letter_went_back() -> None:
+    """The marker may lie before or after the letter that it names; others are not touched."""
+    letters = [failed(Record()), failed(Record(offset=42), offset=1)]
+
+    for records in ([marker("t.posts-3-41/1"), *letters], [*letters, marker("t.posts-3-41/1")]):
+        assert [(entry.letter.id, entry.replayed) for entry in collect(records)] == [
+            ("t.posts-3-41", True),
+            ("t.posts-3-42", False),
+        ]
+
+
+def test_marker_is_no_dead_letter() -> None:
+    """Whoever reads the topic can tell the two apart by the headers."""
+    assert is_marker(marker("x").headers)
+    assert not is_marker(failed(Record()).headers)
+    assert collect([marker("t.posts-3-41/1")]) == []
+
+
+def test_letter_goes_back_with_its_own_headers_and_the_next_attempt() -> None:
+    """The error headers stay behind; a second failure then counts as the second attempt."""
+    letter = parse_dead_letter(failed(Record()))
+
+    headers = replay_headers(letter)
+
+    assert letter.value == b"\xff not json"
+    assert headers == [("traceparent", b"00-aa-bb-01"), ("content-type", b"x"), (ATTEMPT, b"2")]
+    again = failed(Record(headers=headers))
+    assert attempt(again.headers) == 2
+    assert replay_headers(parse_dead_letter(again))[-1] == (ATTEMPT, b"3")
+    assert not any(name.startswith(ERROR_PREFIX) for name, _ in headers)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matches"),
+    [
+        (Wanted(), True),
+        (Wanted(reasons=frozenset({"undecodable"})), True),
+        (Wanted(reasons=frozenset({"timeout"})), False),
+        (Wanted(ids=frozenset({"t.posts-3-41"})), True),
+        (Wanted(ids=frozenset({"t.posts-3-4"})), False),
+        (Wanted(ids=frozenset({"t.posts-3-41"}), reasons=frozenset({"timeout"})), False),
+    ],
+)
+def test_letters_are_chosen_by_id_and_reason(wanted: Wanted, matches: bool) -> None:
+    """An empty choice means all; both given means both."""
+    assert wanted.matches(parse_dead_letter(failed(Record()))) is matches

@@ -50,7 +50,6 @@ class ClassifyStage:
         self._classes = tuple(classifier.classes)
         self._publishing: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_MAX_PUBLISHING)
-        self.last_batch_s = time.monotonic()
 
     async def run(self, jobs: Sequence[Job]) -> None:
         """Classify a micro-batch and start its publication; returns when the device is free again."""
@@ -60,15 +59,23 @@ class ClassifyStage:
         self._metrics.batch_size.observe(len(mine))
         self._metrics.batch_fill.observe(min(1.0, len(mine) / self._max_batch))
         start = time.perf_counter()
-        decided = await self._decide(mine)
+        decided: list[Decided] = []
+        hung: ClassifierHung | None = None
+        try:
+            await self._decide(mine, decided)
+        except ClassifierHung as error:
+            hung = error
         self._metrics.stage_s.labels("classify").observe(time.perf_counter() - start)
-        self.last_batch_s = time.monotonic()
         decided = [one for one in decided if not one.job.accepted.lost]
         if decided:
             await self._slots.acquire()
             task = asyncio.create_task(self._publish(decided))
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
+        if hung is not None:
+            # what was decided is published first: else the next worker would hang on the same posts for ever
+            await asyncio.gather(*self._publishing)
+            self._on_fatal(hung)
 
     async def read_prepared(self, fetched: Sequence[Accepted]) -> list[Job]:
         """Return the jobs in records of the prepared topic; what is not one becomes a dead letter."""
@@ -92,37 +99,34 @@ class ClassifyStage:
             self._slots.release()
             self._metrics.stage_s.labels("publish").observe(time.perf_counter() - start)
 
-    async def _decide(self, jobs: Sequence[Job]) -> list[Decided]:
+    async def _decide(self, jobs: Sequence[Job], decided: list[Decided]) -> None:
+        """Add a finding to `decided` for each job that is not a dead letter."""
         try:
             predictions = await self._device.predict([example(job.prepared) for job in jobs])
             if len(predictions) != len(jobs):
                 raise ValueError(f"{len(predictions)} predictions for {len(jobs)} posts")
-        except ClassifierHung as error:
-            self._on_fatal(error)
-            return []
+        except ClassifierHung:
+            raise
         except Exception as error:  # whatever a model raises, the bad post is found and the rest goes on
-            return await self._split(jobs, error)
-        decided = []
+            await self._split(jobs, error, decided)
+            return
         for job, prediction in zip(jobs, predictions, strict=True):
             try:
                 decided.append(self._decided(job, prediction))
             except Exception as error:  # this one prediction cannot be published
                 await self._dead_letter(job, error)
-        return decided
 
-    async def _split(self, jobs: Sequence[Job], error: Exception) -> list[Decided]:
+    async def _split(self, jobs: Sequence[Job], error: Exception, decided: list[Decided]) -> None:
         kind = _reason(error)
         self._metrics.classifier_errors.labels(kind).inc()
         if len(jobs) == 1:
             await self._dead_letter(jobs[0], error)
-            return []
+            return
         log.warning("a micro-batch of %d posts failed (%s), split", len(jobs), kind)
         # after a hang one by one, since each further hang costs a thread; else in halves
         size = 1 if isinstance(error, ClassifierTimeout) else (len(jobs) + 1) // 2
-        decided = []
         for start in range(0, len(jobs), size):
-            decided += await self._decide(jobs[start : start + size])
-        return decided
+            await self._decide(jobs[start : start + size], decided)
 
     def _decided(self, job: Job, prediction: Prediction) -> Decided:
         check_prediction(prediction, self._classes)

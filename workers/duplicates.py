@@ -6,7 +6,7 @@ Without Redis a duplicate older than the memory is classified again; its finding
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -65,6 +65,16 @@ class DuplicateFilter:
         """Forget a post that became a dead letter, so that it may come again after a fix."""
         known = self._first.get(post_id)
         if known is not None and known[0] == origin:
+            del self._first[post_id]
+
+    def forget_partitions(self, lost: Collection[tuple[str, int]]) -> None:
+        """Forget the posts of partitions that went to another worker.
+
+        What is in flight there gets its outcome elsewhere; two workers that each took the other's
+        post for the first would leave it without a finding.
+        """
+        gone = [post_id for post_id, (first, _) in self._first.items() if (first.topic, first.partition) in lost]
+        for post_id in gone:
             del self._first[post_id]
 
     def _from_memory(self, post: Post, origin: Origin) -> Duplicate | None:

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
 from stream.cache import FindingCache, connect_cache
 from stream.cache_writer import CacheWriter
+from stream.errors import InvalidRecord
 from stream.images import ImagePool
 from stream.intake import Accepted, Intake, IntakeConfig
 from stream.outbox import Outbox
@@ -78,7 +80,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         )
         self.outbox = Outbox(
             bootstrap=settings.kafka,
-            max_batch_bytes=2 * settings.max_record_bytes,
+            max_batch_bytes=self.topics.findings.max_message_bytes,
             request_timeout_s=settings.request_timeout_s,
             publish_timeout_s=settings.publish_timeout_s,
         )
@@ -89,7 +91,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             source=f"/sitrep/{settings.prefix.strip('.-_') or 'default'}",
             cache_writer=None if stage == "prepare" else self.cache_writer,
         )
-        self.intake = Intake(self._intake_config())
+        self.intake = Intake(self._intake_config(), on_lost=self._lost)
         self.images = ImagePool(
             n_processes=settings.image_processes,
             timeout_s=settings.image_timeout_s,
@@ -109,6 +111,8 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
         )
+        self._caught_up_s = time.monotonic()
+        self._lag = 0
         self.device: Device | None = None
         self.classify: ClassifyStage | None = None
         if classifier is not None:
@@ -173,10 +177,10 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
 
     @property
     def stalled_s(self) -> float:
-        """Seconds since a batch finished while posts wait; 0 when nothing waits."""
-        if self.classify is None or self.intake.n_in_flight == 0:
+        """Seconds since an outcome was confirmed while posts wait, here or on their topic; 0 when none do."""
+        if self.intake.n_in_flight == 0 and self._lag == 0:
             return 0.0
-        return time.monotonic() - self.classify.last_batch_s
+        return time.monotonic() - max(self.intake.last_progress_s, self._caught_up_s)
 
     def _intake_config(self) -> IntakeConfig:
         settings = self.settings
@@ -218,6 +222,8 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         busy_s = 0.0
         metrics = self.metrics
         while not self.should_stop:
+            if self.intake.n_in_flight == 0 and self._lag == 0:
+                self._caught_up_s = time.monotonic()
             metrics.in_flight.set(self.intake.n_in_flight)
             metrics.in_flight_bytes.set(self.intake.n_bytes_in_flight)
             metrics.queue_depth.set(len(self.batcher))
@@ -234,19 +240,29 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
 
     async def _measure_lag(self) -> None:
         try:
-            lags = await self.intake.lag()
-        except KafkaError as error:
-            log.info("lag unknown: %s", error)
+            lags = await asyncio.wait_for(self.intake.lag(), _LAG_S)
+        except (KafkaError, TimeoutError) as error:
+            log.info("lag unknown: %s", error or type(error).__name__)
             return
+        self._lag = sum(lags.values())
         self.metrics.lag.clear()
         for partition, lag in lags.items():
             self.metrics.lag.labels(str(partition)).set(lag)
 
+    def _lost(self, partitions: set[TopicPartition]) -> None:
+        self.prepare.forget_partitions(partitions)
+
     async def _published(self) -> AsyncIterator[Finding | Alert]:
-        async for record in read_topic(self.settings.kafka, self.topics.findings.name):
-            yield decode(record.value, Finding)
-        async for record in read_topic(self.settings.kafka, self.topics.alerts.name):
-            yield decode(record.value, Alert)
+        kinds: tuple[tuple[str, type[Finding | Alert]], ...] = (
+            (self.topics.findings.name, Finding),
+            (self.topics.alerts.name, Alert),
+        )
+        for topic, kind in kinds:
+            async for record in read_topic(self.settings.kafka, topic):
+                try:
+                    yield decode(record.value, kind)
+                except InvalidRecord as error:  # not ours; the ledger reports it
+                    log.warning("an unreadable record on %s is left out of the cache: %s", topic, error)
 
     async def _guard(self, work: object) -> None:
         try:

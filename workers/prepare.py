@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
-from stream.errors import ImageUnavailable, InvalidRecord
+from stream.errors import ImagePoolStopped, ImageUnavailable, InvalidRecord
 from stream.headers import Cause, first_header
 from stream.images import ImagePool
 from stream.intake import Accepted
@@ -60,8 +60,12 @@ class PrepareStage:
             except InvalidRecord as error:
                 invalid.append((accepted, error))
         self._metrics.stage_s.labels("decode").observe(time.perf_counter() - start)
-        for accepted, why in invalid:
-            await self._outcomes.dead_letter(accepted, Cause(reason=why.reason, stage=_STAGE, error=why))
+        await asyncio.gather(
+            *(
+                self._outcomes.dead_letter(accepted, Cause(reason=why.reason, stage=_STAGE, error=why))
+                for accepted, why in invalid
+            )
+        )
         if not posts:
             return
         verdicts = await self._duplicates.check(
@@ -84,6 +88,10 @@ class PrepareStage:
         """Let a post that became a dead letter come again."""
         self._duplicates.forget(job.prepared.post.id, job.prepared.origin)
 
+    def forget_partitions(self, lost: Collection[tuple[str, int]]) -> None:
+        """Remember nothing of partitions that went to another worker."""
+        self._duplicates.forget_partitions(lost)
+
     def _decode(self, accepted: Accepted) -> Post:
         record = accepted.record
         content_type = first_header(record.headers, "content-type") or JSON
@@ -92,6 +100,8 @@ class PrepareStage:
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
             await work
+        except ImagePoolStopped:  # the worker stops; the post is unconfirmed, its next owner handles it
+            return
         except Exception as error:  # deliveries failed beyond their bound: nothing is acknowledged, start anew
             self._on_fatal(error)
 

@@ -42,7 +42,7 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
 
     from workers.app import build_app
 
-    disable_created_metrics()  # a series per counter that nobody reads
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per counter that nobody reads
     app = build_app(settings, stage=stage, classifier=classifier)
     worker = faust.Worker(app, loglevel=settings.log_level.upper(), redirect_stdouts=False, quiet=True)
     try:

@@ -1,0 +1,159 @@
+"""Settings: which source wins, where a value came from, and what is said of a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from workers.settings import ENV_PREFIX, Settings, SettingsError, Sourced, explain_settings, load_settings
+
+DEFAULTS = Settings()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "some.toml"
+    path.write_text('max_batch = 8\nlog_level = "debug"\nlinger_s = 1\n', "utf-8")
+    return path
+
+
+def sourced(name: str, explained: list[Sourced]) -> Sourced:
+    return next(one for one in explained if one.name == name)
+
+
+def test_defaults_hold_without_any_source() -> None:
+    assert load_settings(environ={}) == DEFAULTS
+
+
+def test_flag_wins_over_environment_over_file_over_default(file: Path) -> None:
+    environ = {"SITREP_MAX_BATCH": "16", "SITREP_LOG_LEVEL": "warning"}
+    settings = load_settings({"max_batch": 4}, environ=environ, file=file)
+    assert (settings.max_batch, settings.log_level, settings.linger_s) == (4, "warning", 1.0)
+    assert settings.partitions == DEFAULTS.partitions
+
+
+def test_every_setting_says_where_it_came_from(file: Path) -> None:
+    explained = explain_settings({"max_batch": 4}, environ={"SITREP_LOG_LEVEL": "error"}, file=file)
+    assert [one.name for one in explained] == list(Settings.__struct_fields__)
+    assert sourced("max_batch", explained).source == "flag --max-batch"
+    assert sourced("log_level", explained).source == "environment SITREP_LOG_LEVEL"
+    assert sourced("linger_s", explained).source == f"file {file}"
+    assert sourced("partitions", explained).source == "default"
+    assert sourced("max_batch", explained).value == 4
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [one.name for one in explain_settings(environ={}) if not one.description] == []
+
+
+def test_file_is_named_by_the_environment(file: Path) -> None:
+    assert load_settings(environ={f"{ENV_PREFIX}CONFIG": str(file)}).max_batch == 8
+
+
+def test_file_in_the_working_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitrep.toml").write_text("max_batch = 3\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(environ={}).max_batch == 3
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITREP_MAX_BATCH", "5")
+    assert load_settings().max_batch == 5
+
+
+def test_other_variables_are_left_alone() -> None:
+    assert load_settings(environ={"PATH": "/bin", "SITREPS": "1", "MAX_BATCH": "2"}) == DEFAULTS
+
+
+def test_flag_that_is_not_given_does_not_count() -> None:
+    assert load_settings({"max_batch": None}, environ={"SITREP_MAX_BATCH": "7"}).max_batch == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("max_batch", "32", 32),
+        ("linger_s", "0", 0.0),
+        ("linger_s", "0.25", 0.25),
+        ("redis", "rediss://h:1/2", "rediss://h:1/2"),
+        ("prefix", "", ""),
+        ("web_port", "0", 0),
+    ],
+)
+def test_text_of_the_environment_becomes_a_value(name: str, text: str, value: Any) -> None:
+    seen = getattr(load_settings(environ={f"{ENV_PREFIX}{name.upper()}": text}), name)
+    assert seen == value and type(seen) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_batch", "0"),
+        ("max_batch", "-1"),
+        ("max_batch", "many"),
+        ("max_batch", "1.5"),
+        ("max_batch", ""),
+        ("linger_s", "-0.1"),
+        ("linger_s", "nan"),
+        ("drain_timeout_s", "0"),
+        ("redis", "http://127.0.0.1"),
+        ("kafka", ""),
+        ("prefix", "a b"),
+        ("web_port", "65536"),
+        ("alert_threshold", "1.1"),
+        ("log_level", "loud"),
+    ],
+)
+def test_bad_value_is_named_with_its_source(name: str, value: str) -> None:
+    variable = f"{ENV_PREFIX}{name.upper()}"
+    with pytest.raises(SettingsError) as error:
+        load_settings(environ={variable: value})
+    message = str(error.value)
+    assert f"environment {variable}: {name} = {value!r}" in message
+    assert next(one.description for one in explain_settings(environ={}) if one.name == name) in message
+
+
+def test_bad_value_is_refused_even_where_a_better_source_wins(file: Path) -> None:
+    """It is wrong all the same, and would come into force unseen when the flag is left out."""
+    file.write_text("max_batch = 0\n", "utf-8")
+    with pytest.raises(SettingsError, match="max_batch = 0"):
+        load_settings({"max_batch": 4}, environ={}, file=file)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "text", "source"),
+    [
+        ({"max_bach": 1}, {}, "", "flag --max-bach"),
+        ({}, {"SITREP_MAX_BACH": "1"}, "", "environment SITREP_MAX_BACH"),
+        ({}, {}, "max_bach = 1", "some.toml"),
+        ({}, {}, "[worker]\nmax_batch = 1", "some.toml"),
+    ],
+)
+def test_unknown_setting_is_named_with_its_source(
+    file: Path, flags: dict[str, Any], environ: dict[str, str], text: str, source: str
+) -> None:
+    file.write_text(text, "utf-8")
+    with pytest.raises(SettingsError, match="there is no setting") as error:
+        load_settings(flags, environ=environ, file=file)
+    assert source in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"max_batch = ", b"\xff\xfe", b"max_batch: 3"])
+def test_file_that_is_not_toml_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"some\.toml is not TOML"):
+        load_settings(environ={}, file=file)
+
+
+def test_missing_file_is_refused_only_when_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no settings file"):
+        load_settings(environ={}, file=tmp_path / "none.toml")
+
+
+def test_settings_do_not_change_once_loaded() -> None:
+    with pytest.raises(AttributeError):
+        DEFAULTS.max_batch = 1  # type: ignore[misc]
+    assert msgspec.structs.replace(DEFAULTS, max_batch=1).max_batch == 1

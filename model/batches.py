@@ -1,0 +1,69 @@
+"""Pads token lists into batches of similar length; order is a function of the seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_POOL = 32  # batches sorted by length together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenItem:
+    """One encoded text; `targets` are the rationale labels of its tokens, None where nobody marked any."""
+
+    input_ids: list[int]
+    label: int
+    targets: list[float] | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatch:
+    input_ids: Tensor  # (B, T)
+    attention_mask: Tensor  # (B, T) bool
+    labels: Tensor  # (B,)
+    targets: Tensor  # (B, T)
+    token_mask: Tensor  # (B, T) bool: real, unspecial tokens of marked texts
+    weights: Tensor  # (B,)
+
+
+def collate(items: Sequence[TokenItem], pad_id: int = 0) -> TokenBatch:
+    B, T = len(items), max(len(item.input_ids) for item in items)
+    input_ids = torch.full((B, T), pad_id)
+    attention_mask = torch.zeros(B, T, dtype=torch.bool)
+    targets, token_mask = torch.zeros(B, T), torch.zeros(B, T, dtype=torch.bool)
+    for row, item in enumerate(items):
+        n = len(item.input_ids)
+        input_ids[row, :n] = torch.tensor(item.input_ids)
+        attention_mask[row, :n] = True
+        if item.targets is not None:
+            targets[row, :n] = torch.tensor(item.targets)
+            token_mask[row, 1 : n - 1] = True
+    return TokenBatch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        labels=torch.tensor([item.label for item in items]),
+        targets=targets,
+        token_mask=token_mask,
+        weights=torch.tensor([item.weight for item in items]),
+    )
+
+
+def batches(items: Sequence[TokenItem], batch_size: int, generator: torch.Generator | None) -> Iterator[TokenBatch]:
+    """All items once; shuffled in pools sorted by length, or in the given order without a generator."""
+    if generator is None:
+        for start in range(0, len(items), batch_size):
+            yield collate(items[start : start + batch_size])
+        return
+    order = torch.randperm(len(items), generator=generator).tolist()
+    pool_size = _POOL * batch_size
+    groups: list[list[int]] = []
+    for start in range(0, len(order), pool_size):
+        pool = sorted(order[start : start + pool_size], key=lambda index: len(items[index].input_ids))
+        groups += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
+    for at in torch.randperm(len(groups), generator=generator).tolist():
+        yield collate([items[index] for index in groups[at]])

@@ -1,0 +1,140 @@
+"""Reads and writes a checkpoint folder: safetensors, JSON, tokenizer; int8 at rest, float32 in use, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.errors import CheckpointError
+from model.network import Network
+from model.tokens import WordTokenizer
+
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+_INT8, _SCALE = ".int8", ".scale"
+_MIN_INT8_SIZE = 4096  # smaller tensors stay float32: they cost nothing and matter most
+
+
+def save(path: Path, network: Network, config: ModelConfig, tokenizer_json: str) -> ModelConfig:
+    """Writes the folder and returns the config with the weights' digest filled in."""
+    path.mkdir(parents=True, exist_ok=True)
+    weights = save_tensors(pack(network.state_dict()))
+    config = replace(config, weights_sha256=hashlib.sha256(weights).hexdigest())
+    (path / WEIGHTS).write_bytes(weights)
+    (path / CONFIG).write_text(json.dumps(config.to_dict(), indent=1) + "\n", encoding="utf-8")
+    (path / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+    return config
+
+
+def load(path: Path) -> tuple[Network, ModelConfig, WordTokenizer]:
+    """The network with its stored weights, in eval mode; raises `CheckpointError` on any doubt."""
+    config = load_config(path)
+    weights = _read(path / WEIGHTS)
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != config.weights_sha256:
+        raise CheckpointError(
+            f"{path / WEIGHTS} has sha256 {digest}, config.json expects {config.weights_sha256};"
+            " copy both files from the same release"
+        )
+    tokenizer = WordTokenizer.from_file(_existing(path / TOKENIZER), max_tokens=config.text.max_tokens)
+    if tokenizer.n_pieces != config.text.n_pieces:
+        raise CheckpointError(
+            f"{path / TOKENIZER} has {tokenizer.n_pieces} pieces, config.json expects {config.text.n_pieces};"
+            " copy both files from the same release"
+        )
+    with torch.device("meta"):
+        network = Network(config)
+    _fill(network, unpack(_decode(weights, path / WEIGHTS)), path / WEIGHTS)
+    return network.eval(), config, tokenizer
+
+
+def load_config(path: Path) -> ModelConfig:
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a checkpoint folder; give one that holds {WEIGHTS} and {CONFIG}")
+    try:
+        values = json.loads(_read(path / CONFIG))
+    except ValueError as error:
+        raise CheckpointError(f"{path / CONFIG} is not JSON ({error}); copy it again") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path / CONFIG} is not a JSON object; copy it again")
+    return ModelConfig.parse(values)
+
+
+def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Large tensors as int8 with one scale per output channel (symmetric); the rest as they are."""
+    packed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.ndim < 2 or tensor.numel() < _MIN_INT8_SIZE:
+            packed[name] = tensor.clone()
+            continue
+        rows = tensor.flatten(1)
+        scale = (rows.abs().amax(1) / 127.0).clamp(min=1e-12)
+        packed[name + _INT8] = torch.round(rows / scale[:, None]).to(torch.int8).view(tensor.shape)
+        packed[name + _SCALE] = scale
+    return packed
+
+
+def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The float32 tensors that `pack` stored; its inverse up to rounding."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in packed.items():
+        if name.endswith(_INT8):
+            base = name.removesuffix(_INT8)
+            scale = packed.get(base + _SCALE)
+            if scale is None or scale.shape != tensor.shape[:1]:
+                raise CheckpointError(f"{name} has no matching {base + _SCALE}; copy the checkpoint again")
+            state[base] = tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
+        elif not name.endswith(_SCALE):
+            state[name] = tensor
+        elif name.removesuffix(_SCALE) + _INT8 not in packed:
+            raise CheckpointError(f"{name} scales a tensor that is not there; copy the checkpoint again")
+    return state
+
+
+def _fill(network: Network, state: dict[str, Tensor], path: Path) -> None:
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        raise CheckpointError(
+            f"{path} lacks keys {missing[:3]} and has unknown keys {extra[:3]}; it is from another version"
+        )
+    for name, shape in expected.items():
+        if state[name].shape != shape or state[name].dtype != torch.float32:
+            raise CheckpointError(
+                f"{path}: {name} is {state[name].dtype} {tuple(state[name].shape)}, config.json implies float32"
+                f" {tuple(shape)}; copy both files from the same release"
+            )
+        if not torch.isfinite(state[name]).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite; train or copy it again")
+    network.load_state_dict(state, assign=True)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+
+
+def _decode(weights: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return load_tensors(weights)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file ({error}); pickled weights are refused, export them as safetensors"
+        ) from error
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; copy the whole checkpoint folder")
+    return path
+
+
+def _read(path: Path) -> bytes:
+    return _existing(path).read_bytes()

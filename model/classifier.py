@@ -1,0 +1,264 @@
+"""The public classifier: selects a rationale, blanks the rest, decides from what is left; never trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model import checkpoint, patches
+from model.config import Fusion, ModelConfig
+from model.errors import ModelError
+from model.network import Network, TextSelection
+from model.records import Example, ImageRationale, Pixels, Prediction, TextSpan
+from model.text import Word
+from model.tokens import Tokens, WordTokenizer
+from model.transport import cosine_cost, ipot, patch_scores
+
+NO_RATIONALE_TOKEN, TEXT_TRUNCATED = "no_rationale_token", "text_truncated"
+NO_TEXT, NO_IMAGE, NO_EVIDENCE = "no_text", "no_image", "no_evidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Stage 1's choice. Word indices count the post's whitespace-delimited words; patches are row-major."""
+
+    word_scores: tuple[float, ...]
+    words: tuple[int, ...]
+    patch_scores: tuple[float, ...]
+    patches: tuple[int, ...]
+    fallbacks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that stage 2 reads: wordpieces with `*` for hidden words, and pixels that are grey elsewhere."""
+
+    input_ids: Tensor | None  # (1, T)
+    pixel_values: Tensor | None  # (1, 3, S, S)
+    patch_mask: Tensor | None  # (1, P)
+
+
+class RationaleClassifier:
+    """A loaded checkpoint. One example at a time, so its bytes never depend on what shares the call."""
+
+    def __init__(self, network: Network, config: ModelConfig, tokenizer: WordTokenizer, *, device: str = "cpu") -> None:
+        self._network = network.to(device).eval()
+        self.tokenizer = tokenizer
+        self._device = device
+        self.config = config
+        self.name = config.name
+        self.version = config.version
+        self.digest = f"sha256:{config.weights_sha256}"
+        self.classes = tuple(config.classes)
+        self.alert_threshold = config.alert_threshold
+
+    @classmethod
+    def load(cls, path: Path, *, device: str = "cpu", n_threads: int | None = None) -> RationaleClassifier:
+        """Reads a checkpoint folder or raises `CheckpointError`; n_threads is set for the whole process."""
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        network, config, tokenizer = checkpoint.load(Path(path))
+        return cls(network, config, tokenizer, device=device)
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        """One prediction per example, in order. Equal examples give equal bytes; raises `ModelError`, never NaN."""
+        return [self._predict_one(example) for example in examples]
+
+    @torch.inference_mode()
+    def select(self, example: Example) -> Selection:
+        """Stage 1: which words and which patches are the rationale."""
+        words = self.tokenizer.split(example.text)
+        fallbacks: list[str] = []
+        word_scores: list[float] = [0.0] * len(words)
+        chosen: tuple[int, ...] = ()
+        vectors: Tensor | None = None
+        if any(word.selectable for word in words):
+            tokens = self.tokenizer.encode(words)
+            stage = self._network.text_selector(self._network.embeddings(self._ids(tokens)))
+            word_scores = _word_scores(stage.token_logits[0], tokens, words)
+            chosen = self._choose_words(word_scores, words, tokens, fallbacks)
+            vectors = _word_vectors(stage, tokens)  # (1, W, E)
+        if not chosen:
+            fallbacks.append(NO_TEXT)
+        scores: tuple[float, ...] = ()
+        picked: tuple[int, ...] = ()
+        if example.image is None:
+            fallbacks.append(NO_IMAGE)
+        else:
+            scores = self._score_patches(patches.check_image(example.image), vectors, chosen)
+            picked = top_patches(scores, self.config.selection.n_patches)
+        if not chosen and not picked:
+            fallbacks.append(NO_EVIDENCE)
+        return Selection(
+            word_scores=tuple(word_scores),
+            words=chosen,
+            patch_scores=scores,
+            patches=picked,
+            fallbacks=tuple(fallbacks),
+        )
+
+    def mask(self, example: Example, selection: Selection) -> Evidence:
+        """What stage 2 may read of the example; every other word and pixel is gone."""
+        input_ids = pixel_values = patch_mask = None
+        if selection.words:
+            words = self.tokenizer.split(example.text)
+            input_ids = self._ids(self.tokenizer.encode_selected(words, selection.words))
+        if selection.patches and example.image is not None:
+            grid = self.config.image
+            kept = patches.blank_others(example.image, grid.rows, grid.cols, selection.patches)
+            pixel_values = patches.to_pixel_values(kept, grid.size_px)[None].to(self._device)
+            patch_mask = torch.zeros(1, grid.rows * grid.cols, dtype=torch.bool, device=self._device)
+            patch_mask[0, list(selection.patches)] = True
+        return Evidence(input_ids=input_ids, pixel_values=pixel_values, patch_mask=patch_mask)
+
+    @torch.inference_mode()
+    def decide(self, evidence: Evidence) -> npt.NDArray[np.float64]:
+        """Stage 2: calibrated class probabilities (5,) from the evidence alone."""
+        text = image = None
+        if evidence.input_ids is not None:
+            text = _numpy(self._network.text_decider(self._network.embeddings(evidence.input_ids)))
+        if evidence.pixel_values is not None:
+            image = _numpy(self._network.image_decider(evidence.pixel_values, evidence.patch_mask))
+        return fuse(self.config, text, image)
+
+    def _predict_one(self, example: Example) -> Prediction:
+        selection = self.select(example)
+        probs = self.decide(self.mask(example, selection))
+        grid = self.config.image
+        rationale = None
+        if example.image is not None:
+            height, width = example.image.shape[:2]
+            rationale = ImageRationale(
+                rows=grid.rows,
+                cols=grid.cols,
+                scores=selection.patch_scores,
+                selected=selection.patches,
+                boxes=patches.boxes(height, width, grid.rows, grid.cols, selection.patches),
+            )
+        return Prediction(
+            label=self.classes[int(probs.argmax())],
+            probs=dict(zip(self.classes, probs.tolist(), strict=True)),
+            spans=merge_spans(self.tokenizer.split(example.text), selection),
+            image=rationale,
+            fallbacks=selection.fallbacks,
+        )
+
+    def _choose_words(
+        self, scores: list[float], words: list[Word], tokens: Tokens, fallbacks: list[str]
+    ) -> tuple[int, ...]:
+        candidates = [index for index in range(tokens.n_words) if words[index].selectable]
+        if tokens.truncated:
+            fallbacks.append(TEXT_TRUNCATED)
+        if not candidates:
+            return ()
+        limits = self.config.selection
+        ranked = sorted(candidates, key=lambda index: (-scores[index], index))
+        budget = max(1, math.floor(limits.max_word_share * len(words)))
+        chosen = [index for index in ranked if scores[index] >= limits.word_threshold][:budget]
+        if not chosen:
+            fallbacks.append(NO_RATIONALE_TOKEN)
+            chosen = ranked[:1]
+        return tuple(sorted(chosen))
+
+    def _score_patches(self, image: Pixels, words: Tensor | None, chosen: tuple[int, ...]) -> tuple[float, ...]:
+        grid, selection = self.config.image, self.config.selection
+        pixel_values = patches.to_pixel_values(image, grid.size_px)[None].to(self._device)
+        selector = self._network.image_selector
+        seen = selector(pixel_values)
+        if words is None or not chosen:
+            # without words the class prototypes stand in for them, the likeliest one as the rationale
+            words, chosen = selector.prototypes[None], (int(seen.class_logits[0].argmax()),)
+        cost = cosine_cost(words, seen.patch_vectors)
+        word_mask = torch.ones(cost.shape[:2], dtype=torch.bool, device=self._device)
+        patch_mask = patches.non_empty(image.shape[0], image.shape[1], grid.rows, grid.cols)[None].to(self._device)
+        plan = ipot(cost, word_mask, patch_mask, beta=selection.beta, n_steps=selection.n_steps)
+        rationale = torch.zeros_like(word_mask)
+        rationale[0, list(chosen)] = True
+        return tuple(_finite(patch_scores(plan, rationale)[0]).tolist())
+
+    def _ids(self, tokens: Tokens) -> Tensor:
+        return torch.tensor([tokens.input_ids], device=self._device)
+
+
+def fuse(
+    config: ModelConfig,
+    text: npt.NDArray[np.float64] | None,
+    image: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.float64]:
+    """Calibrated product of the experts that had evidence, (5,); the prior when none had."""
+    if text is not None and image is not None:
+        return _softmax(_weighted(config.fusion_both, text, image))
+    if text is not None:
+        return _softmax(_weighted(config.fusion_text, text, text * 0.0))
+    if image is not None:
+        return _softmax(_weighted(config.fusion_image, image * 0.0, image))
+    return np.asarray(config.prior, dtype=np.float64)
+
+
+def top_patches(scores: Sequence[float], n_patches: int) -> tuple[int, ...]:
+    """Indices of the n best scores, ties to the lower index, in grid order; a zero score is never selected."""
+    ranked = sorted(range(len(scores)), key=lambda k: (-scores[k], k))
+    return tuple(sorted(k for k in ranked[:n_patches] if scores[k] > 0.0))
+
+
+def merge_spans(words: Sequence[Word], selection: Selection) -> tuple[TextSpan, ...]:
+    """Neighbouring selected words as one span with their best score."""
+    spans: list[TextSpan] = []
+    previous = -2
+    for index in selection.words:
+        start, score = words[index].start, selection.word_scores[index]
+        if index == previous + 1:
+            start, score = spans[-1].start, max(score, spans[-1].score)
+            spans.pop()
+        spans.append(TextSpan(start=start, end=words[index].end, score=score))
+        previous = index
+    return tuple(spans)
+
+
+def _word_scores(token_logits: Tensor, tokens: Tokens, words: Sequence[Word]) -> list[float]:
+    """A word's score is its best piece's (a word is selected if any of its pieces is)."""
+    scores = [0.0] * len(words)
+    for index, prob in zip(tokens.words, _finite(token_logits.sigmoid()).tolist(), strict=True):
+        if index >= 0 and words[index].selectable:
+            scores[index] = max(scores[index], prob)
+    return scores
+
+
+def _word_vectors(stage: TextSelection, tokens: Tokens) -> Tensor:
+    """Mean vector of each word that fitted, (1, W, E); a word without pieces stays at zero."""
+    owners = torch.tensor(tokens.words, device=stage.token_vectors.device)
+    real = owners >= 0
+    vectors = stage.token_vectors.new_zeros(tokens.n_words, stage.token_vectors.shape[2])
+    vectors.index_add_(0, owners[real], stage.token_vectors[0, real])
+    counts = torch.bincount(owners[real], minlength=tokens.n_words).clamp(min=1)
+    return (vectors / counts[:, None])[None]
+
+
+def _weighted(fusion: Fusion, text: npt.NDArray[np.float64], image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    logits: npt.NDArray[np.float64] = fusion.text_weight * text + fusion.image_weight * image + np.asarray(fusion.bias)
+    return logits
+
+
+def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    grown: npt.NDArray[np.float64] = np.exp(logits - logits.max())
+    probs: npt.NDArray[np.float64] = grown / grown.sum()
+    return probs
+
+
+def _numpy(class_logits: Tensor) -> npt.NDArray[np.float64]:
+    """Log-probabilities (5,) in float64."""
+    values: npt.NDArray[np.float64] = _finite(class_logits[0].double().log_softmax(0)).cpu().numpy()
+    return values
+
+
+def _finite(values: Tensor) -> Tensor:
+    if not torch.isfinite(values).all():
+        raise ModelError("the network produced a value that is not finite; the checkpoint is damaged")
+    return values

@@ -1,0 +1,114 @@
+"""What a checkpoint is: architecture, calibration and provenance, saved beside the weights. No run settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from model.errors import CheckpointError
+from model.records import CLASSES
+
+
+class _FromDict:
+    __slots__ = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        if set(values) != names:
+            wrong = sorted(names ^ set(values))
+            raise CheckpointError(f"config.json: {cls.__name__} has missing or unknown keys {wrong}; re-export it")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig(_FromDict):
+    n_pieces: int
+    max_tokens: int
+    width: int
+    n_heads: int
+    ff_width: int
+    n_selector_layers: int
+    n_decider_layers: int
+    gru_width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig(_FromDict):
+    size_px: int
+    selector_width: float
+    selector_depth: float
+    decider_width: float
+    decider_depth: float
+    head_width: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionConfig(_FromDict):
+    """How much evidence stage 2 may see, and the transport that places it on the image."""
+
+    space_width: int
+    word_threshold: float
+    max_word_share: float
+    n_patches: int
+    beta: float
+    n_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion(_FromDict):
+    """Calibrated product of experts: logits = text_weight * text + image_weight * image + bias."""
+
+    text_weight: float
+    image_weight: float
+    bias: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig(_FromDict):
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    text: TextConfig
+    image: ImageConfig
+    selection: SelectionConfig
+    fusion_both: Fusion
+    fusion_text: Fusion
+    fusion_image: Fusion
+    prior: tuple[float, ...]
+    alert_threshold: float
+    data_digest: str
+    weights_sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """A config from decoded JSON; every key must be there and known."""
+        nested: dict[str, type[_FromDict]] = {
+            "text": TextConfig,
+            "image": ImageConfig,
+            "selection": SelectionConfig,
+            "fusion_both": Fusion,
+            "fusion_text": Fusion,
+            "fusion_image": Fusion,
+        }
+        try:
+            parsed = {
+                key: nested[key].from_dict(_tuples(value)) if key in nested else value
+                for key, value in _tuples(values).items()
+            }
+        except (AttributeError, TypeError) as error:
+            raise CheckpointError(f"config.json: a section is not an object ({error}); re-export it") from error
+        config = cls.from_dict(parsed)
+        if tuple(config.classes) != CLASSES:
+            raise CheckpointError(f"config.json: classes are {config.classes}, this code knows {CLASSES}")
+        return config
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

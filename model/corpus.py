@@ -1,0 +1,59 @@
+"""The rows each part may train on: nothing that shares a post, a text or a picture group with a test row."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model import data
+from model.data import ImageRow, RationaleRow, TextRow
+
+TABLES = (
+    "aidr/images.tsv",
+    "cdd/images.tsv",
+    "crisismmd/pairs.tsv",
+    "crisismmd/labels/task_humanitarian_text_img_agreed_lab_train.tsv",
+    "crisismmd/labels/task_humanitarian_text_img_agreed_lab_dev.tsv",
+    "rationales/nepal_earthquake_2015.csv",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    train: list[TextRow]  # official train, unique texts
+    disagreed: list[TextRow]  # CrisisMMD train tweets whose image has another label
+    humaid: list[TextRow]
+    dev: list[TextRow]
+    test: list[TextRow]
+    nepal: list[RationaleRow]
+    images: list[ImageRow]
+    free: list[bool]  # per image: neither a test row nor in a test row's group
+
+
+def load_corpus(folder: Path) -> Corpus:
+    train, dev, test = (data.text_rows(folder, split) for split in ("train", "dev", "test"))
+    images = [*data.pair_rows(folder), *data.textless_rows(folder)]
+    test_groups = {row.group for row in images if row.split == "test"}
+    tied = {row.row_id.split("_")[0] for row in images if row.group in test_groups}
+
+    def clean(rows: Sequence[TextRow], held_out: Sequence[TextRow]) -> list[TextRow]:
+        rows = data.unique_texts(data.without(rows, held_out))
+        return [row for row in rows if row.row_id.split("_")[0] not in tied]
+
+    return Corpus(
+        train=clean(train, test),
+        disagreed=clean(data.disagreed_rows(folder), [*test, *dev]),
+        humaid=data.unique_texts(data.without(data.humaid_rows(folder), [*test, *dev])),
+        dev=dev,
+        test=test,
+        nepal=data.rationale_rows(folder, "nepal_earthquake_2015"),
+        images=images,
+        free=[row.split != "test" and row.group not in test_groups for row in images],
+    )
+
+
+def sample(rows: Sequence[TextRow], n_rows: int, seed: int) -> list[TextRow]:
+    """At most n_rows rows, the same for the same seed."""
+    return random.Random(seed).sample(list(rows), min(n_rows, len(rows)))

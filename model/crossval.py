@@ -1,0 +1,260 @@
+"""The README's protocol: official test rows with pixels in grouped stratified folds; text never trains on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from model import fit_text, train_image, train_text
+from model.batches import TokenItem
+from model.config import Fusion, ImageConfig
+from model.corpus import Corpus
+from model.data import TextRow
+from model.encoders import LiteEncoder
+from model.heads import HeadSettings, apply_fusion, fit_fusion, fit_head, folds
+from model.measures import Labels, Probs, classification
+from model.network import TextDecider, TextSelector, masked_mean
+from model.records import CLASSES
+from model.train_text import TextKit
+
+_OTHER_WEIGHT = 0.3  # of a training image outside the test split: other sources, other class mix
+_N_INNER_FOLDS = 4
+_SETTINGS = HeadSettings()
+
+
+class Cache(Protocol):
+    def cached(self, name: str, make) -> dict[str, Tensor]: ...  # type: ignore[no-untyped-def]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modalities:
+    """Class log-probabilities (N, 5) of each expert that had evidence."""
+
+    text: Tensor | None
+    image: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One way of showing posts to stage 2: N test rows with pixels, then M other labelled images."""
+
+    text: Tensor  # (N, 5) log-probabilities
+    features: Tensor  # (N, C) pooled
+    other_features: Tensor  # (M, C)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    rationale: View
+    full: View
+    removed: View
+    ids: list[str]
+    labels: Tensor  # (N,)
+    groups: npt.NDArray[np.str_]
+    pixels: list[str]
+    other_labels: Tensor  # (M,)
+    text_dev: Tensor  # rationale only
+    text_dev_full: Tensor
+    dev_labels: Tensor
+    baseline: Tensor  # (N, 5) TF-IDF log-probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What one fold learnt, and its cross-fitted probabilities on its own training rows."""
+
+    head: nn.Linear
+    fusion_both: Fusion
+    fusion_image: Fusion
+    labels: npt.NDArray[np.int64]
+    probs: npt.NDArray[np.float64]
+
+
+def views(
+    run: Cache,
+    corpus: Corpus,
+    kit: TextKit,
+    selector: TextSelector,
+    decider: TextDecider,
+    encoder: LiteEncoder,
+    masks: Tensor,
+    image: ImageConfig,
+) -> Views:
+    """Everything the folds need, with both encoders frozen."""
+    test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
+    other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
+    rows = [corpus.images[k] for k in test]
+    texts = [TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in rows]
+
+    def text_view(posts: Sequence[TextRow], kind: str) -> Tensor:
+        return fit_text.decide_texts(decider, kit.embeddings, _items(posts, kind, kit, selector))
+
+    def image_view(kind: str) -> tuple[Tensor, Tensor]:
+        index = [*test, *other] if kind != "removed" else test
+        shown = {"rationale": masks, "full": torch.ones_like(masks), "removed": ~masks}[kind][index]
+
+        def encode() -> dict[str, Tensor]:
+            prepare = train_image.keep_only(shown, image)
+            parts = iter(shown.split(train_image.BATCH))  # type: ignore[no-untyped-call]
+
+            def pooled(values: Tensor) -> Tensor:
+                return masked_mean(encoder(values).float(), next(parts))
+
+            images = [corpus.images[k] for k in index]
+            return {"features": train_image.encode_images(images, pooled, image.size_px, prepare, f"{kind} images")}
+
+        features = run.cached(f"features_{kind}", encode)["features"].float()
+        return features[: len(test)], features[len(test) :]
+
+    def view(kind: str) -> View:
+        features, other_features = image_view(kind)
+        return View(text=text_view(texts, kind), features=features, other_features=other_features)
+
+    return Views(
+        rationale=view("rationale"),
+        full=view("full"),
+        removed=view("removed"),
+        ids=[row.row_id for row in rows],
+        labels=torch.tensor([row.label for row in rows]),
+        groups=np.array([row.group for row in rows]),
+        pixels=[row.pixels for row in rows],
+        other_labels=torch.tensor([corpus.images[k].label for k in other]),
+        text_dev=text_view(corpus.dev, "rationale"),
+        text_dev_full=text_view(corpus.dev, "full"),
+        dev_labels=torch.tensor([row.label for row in corpus.dev]),
+        baseline=tfidf(corpus.train, [row.text for row in rows]),
+    )
+
+
+def tfidf(train: Sequence[TextRow], texts: Sequence[str]) -> Tensor:
+    """The linear text baseline on whole posts, log-probabilities (N, 5)."""
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    inputs = vectorizer.fit_transform([row.text for row in train])
+    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=500)
+    model.fit(inputs, [row.label for row in train])
+    return torch.from_numpy(model.predict_log_proba(vectorizer.transform(texts)))
+
+
+def evaluate(views: Views, n_seeds: int) -> dict[str, object]:
+    """Every held-out row predicted once per seed; mean and spread over seeds, per view and expert."""
+    labels = views.labels.numpy()
+    restored = np.array([kind == "restored" for kind in views.pixels])
+    text_fusion = fit_text_fusion(views.text_dev, views.dev_labels)
+    full_fusion = fit_text_fusion(views.text_dev_full, views.dev_labels)
+    report: dict[str, object] = {
+        "protocol": "official test rows with pixels, 5 grouped stratified folds (seed 0); text never trained on them",
+        "n_seeds": n_seeds,
+        "seeds_vary": "image head and fusion; text encoders and image encoder are one run",
+        "tfidf full text": classification(labels, views.baseline.exp().numpy()),
+        "text rationale only": classification(labels, apply_fusion(text_fusion, views.rationale.text, None)),
+        "text full": classification(labels, apply_fusion(full_fusion, views.full.text, None)),
+        "text rationale removed": classification(labels, apply_fusion(text_fusion, views.removed.text, None)),
+    }
+    for name, view, removed in (("rationale only", views.rationale, views.removed), ("full", views.full, None)):
+        runs = [_cross_validate(views, view, removed, seed) for seed in range(n_seeds)]
+        both = [run["both"] for run in runs]
+        report[f"both {name}"] = _over_seeds(labels, both)
+        report[f"both {name}, restored pixels"] = _over_seeds(labels[restored], [probs[restored] for probs in both])
+        report[f"both {name}, original pixels"] = _over_seeds(labels[~restored], [probs[~restored] for probs in both])
+        report[f"image {name}"] = _over_seeds(labels, [run["image"] for run in runs])
+        if removed is not None:
+            report["both rationale removed"] = _over_seeds(labels, [run["removed"] for run in runs])
+    return report
+
+
+def fit_fold(view: View, views: Views, fold: int, seed: int) -> Fitted:
+    """Head and fusion from every test row outside the fold, and from the other images."""
+    train, _ = list(folds(views.labels.numpy(), views.groups))[fold]
+    return _fit(view, views, train, seed)
+
+
+def fold_ids(views: Views, fold: int) -> list[str]:
+    """Image ids that the shipped checkpoint never saw: the fold's held-out rows."""
+    _, held = list(folds(views.labels.numpy(), views.groups))[fold]
+    return sorted(views.ids[k] for k in held)
+
+
+def fit_text_fusion(text_dev: Tensor, dev_labels: Tensor) -> Fusion:
+    """Calibration of text alone, from the official dev rows."""
+    return fit_fusion(dev_labels, text_dev, None)
+
+
+def probabilities(fusion: Fusion, given: Modalities) -> npt.NDArray[np.float64]:
+    return apply_fusion(fusion, given.text, given.image)
+
+
+def _cross_validate(views: Views, view: View, removed: View | None, seed: int) -> dict[str, Probs]:
+    """Held-out probabilities (N, 5) of both experts, of the image alone, and with the rationale removed."""
+    probs = {name: np.zeros((len(views.labels), len(CLASSES))) for name in ("both", "image", "removed")}
+    for train, held in folds(views.labels.numpy(), views.groups):
+        fitted = _fit(view, views, train, seed)
+        image = _log_probs(fitted.head, view.features[held])
+        probs["both"][held] = apply_fusion(fitted.fusion_both, view.text[held], image)
+        probs["image"][held] = apply_fusion(fitted.fusion_image, None, image)
+        if removed is not None:
+            image = _log_probs(fitted.head, removed.features[held])
+            probs["removed"][held] = apply_fusion(fitted.fusion_both, removed.text[held], image)
+    return probs
+
+
+def _fit(view: View, views: Views, train: npt.NDArray[np.int64], seed: int) -> Fitted:
+    labels, groups = views.labels[train], views.groups[train]
+    crossed = torch.zeros(len(train), len(CLASSES))
+    for inner, rest in folds(labels.numpy(), groups, _N_INNER_FOLDS):
+        crossed[rest] = _log_probs(_fit_head(view, views, train[inner], seed), view.features[train[rest]])
+    both = fit_fusion(labels, view.text[train], crossed)
+    return Fitted(
+        head=_fit_head(view, views, train, seed),
+        fusion_both=both,
+        fusion_image=fit_fusion(labels, None, crossed),
+        labels=labels.numpy(),
+        probs=apply_fusion(both, view.text[train], crossed),
+    )
+
+
+def _fit_head(view: View, views: Views, train: npt.NDArray[np.int64], seed: int) -> nn.Linear:
+    features = torch.cat([view.features[train], view.other_features])
+    labels = torch.cat([views.labels[train], views.other_labels])
+    weights = torch.cat([torch.ones(len(train)), torch.full((len(views.other_labels),), _OTHER_WEIGHT)])
+    return fit_head(features, labels, weights, len(CLASSES), seed, _SETTINGS)
+
+
+@torch.inference_mode()
+def _log_probs(head: nn.Linear, features: Tensor) -> Tensor:
+    logits: Tensor = head(features)
+    return logits.log_softmax(1)
+
+
+def _items(rows: Sequence[TextRow], kind: str, kit: TextKit, selector: TextSelector) -> list[TokenItem]:
+    items: list[TokenItem] = []
+    for words, scores in train_text.score_words([row.text for row in rows], kit, selector):
+        chosen = train_text.choose_words(words, scores, kit.selection)
+        if kind == "full":
+            tokens = kit.tokenizer.encode(words)
+        else:
+            hidden = [index for index in range(len(words)) if index not in chosen]
+            tokens = kit.tokenizer.encode_selected(words, chosen if kind == "rationale" else hidden)
+        items.append(TokenItem(input_ids=tokens.input_ids, label=0))
+    return items
+
+
+def _over_seeds(labels: Labels, runs: Sequence[Probs]) -> dict[str, object]:
+    scores = [classification(labels, probs) for probs in runs]
+    report: dict[str, object] = {"n": len(labels)}
+    for key in ("accuracy", "macro_f1", "weighted_f1", "ece"):
+        values = np.array([score[key] for score in scores], dtype=float)
+        report[key] = float(values.mean())
+        report[f"{key}_sd"] = float(values.std())
+    report["per_class_f1"] = {
+        name: float(np.mean([score["per_class_f1"][name] for score in scores]))  # type: ignore[index]
+        for name in CLASSES
+    }
+    return report

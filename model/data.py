@@ -1,0 +1,260 @@
+"""Reads the training and evaluation tables from a data folder; never writes there and never mixes splits."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model.records import CLASSES, Pixels
+
+_MAX_EDGE_PX = 384
+_LABELS = "crisismmd/labels/task_humanitarian_text_img_agreed_lab_{split}.tsv"
+
+# finer labels of CrisisMMD, MEDIC, HumAID and the rationale tweets, merged to our five classes
+MERGED = {name: name for name in CLASSES} | {
+    "injured_or_dead_people": "affected_individuals",
+    "missing_or_found_people": "affected_individuals",
+    "vehicle_damage": "infrastructure_and_utility_damage",
+    "affected_injured_or_dead_people": "affected_individuals",
+    "affected_people_and_evacuations": "affected_individuals",
+    "infrastructure_and_utilities_damage": "infrastructure_and_utility_damage",
+    "rescue_volunteering_and_donation_effort": "rescue_volunteering_or_donation_effort",
+    "other_useful_information": "other_relevant_information",
+    "caution_and_advice": "other_relevant_information",
+    "not_related_or_irrelevant": "not_humanitarian",
+    "displaced_people_and_evacuations": "affected_individuals",
+    "requests_or_urgent_needs": "rescue_volunteering_or_donation_effort",
+    "sympathy_and_support": "not_humanitarian",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRow:
+    """One labelled text; `label` indexes CLASSES."""
+
+    row_id: str
+    text: str
+    label: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow:
+    """One image; labels are -1 where unknown. `text` is empty for images without a post."""
+
+    row_id: str
+    path: Path
+    text: str
+    label: int  # of the agreed split, or the image's own label
+    disaster: int  # indexes DISASTERS
+    split: str  # "train", "dev", "test" (official agreed) or "extra"
+    group: str
+    pixels: str  # "original" or "restored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RationaleRow:
+    """A tweet with the character spans that people marked."""
+
+    row_id: str
+    text: str
+    label: int
+    spans: tuple[tuple[int, int], ...]
+
+
+DISASTERS = ("none", "flood", "fire", "earthquake", "landslide", "hurricane", "drought")
+_CDD_DISASTERS = {
+    "floods": "flood",
+    "fire_disaster_urban_fire": "fire",
+    "wild_fire": "fire",
+    "land_slide": "landslide",
+    "drought": "drought",
+    "non_damage_buildings_street": "none",
+    "non_damage_wildlife_forest": "none",
+    "human": "none",
+}
+_CDD_LABELS = {
+    "non_damage_buildings_street": "not_humanitarian",
+    "non_damage_wildlife_forest": "not_humanitarian",
+    "land_slide": "infrastructure_and_utility_damage",
+    "fire_disaster_urban_fire": "infrastructure_and_utility_damage",
+}
+
+
+def text_rows(data: Path, split: str) -> list[TextRow]:
+    """The official agreed split: "train", "dev" or "test"; one row per image, so texts repeat."""
+    return [
+        TextRow(row_id=row["image_id"], text=row["tweet_text"], label=class_index(row["label"]))
+        for row in _tsv(data / _LABELS.format(split=split))
+    ]
+
+
+def humaid_rows(data: Path) -> list[TextRow]:
+    """HumAID's train tweets under our classes; all seven events."""
+    rows: list[TextRow] = []
+    for path in sorted((data / "humaid").glob("*_train.tsv")):
+        rows += [
+            TextRow(row_id=row["tweet_id"], text=row["tweet_text"], label=class_index(row["class_label"]))
+            for row in _tsv(path)
+        ]
+    return rows
+
+
+def disagreed_rows(data: Path) -> list[TextRow]:
+    """CrisisMMD's train tweets outside every agreed split, under their text label."""
+    held = {row.row_id.split("_")[0] for split in ("train", "dev", "test") for row in text_rows(data, split)}
+    held |= {row["tweet_id"] for row in _tsv(data / "crisismmd/pairs.tsv") if row["split_full"] != "train"}
+    rows: dict[str, TextRow] = {}
+    for path in sorted((data / "crisismmd/annotations").glob("*.tsv")):
+        for row in _tsv(path):
+            if row["tweet_id"] not in held and row["text_human"] in MERGED:
+                rows[row["tweet_id"]] = TextRow(
+                    row_id=row["tweet_id"], text=row["tweet_text"], label=class_index(row["text_human"])
+                )
+    return list(rows.values())
+
+
+def without(rows: Iterable[TextRow], held_out: Iterable[TextRow]) -> list[TextRow]:
+    """Rows that share neither tweet nor normalised text with the held-out ones."""
+    held = list(held_out)
+    ids = {row.row_id.split("_")[0] for row in held}
+    texts = {text_key(row.text) for row in held}
+    return [row for row in rows if row.row_id.split("_")[0] not in ids and text_key(row.text) not in texts]
+
+
+def unique_texts(rows: Iterable[TextRow]) -> list[TextRow]:
+    """One row per normalised text, the first."""
+    seen: dict[str, TextRow] = {}
+    for row in rows:
+        seen.setdefault(text_key(row.text), row)
+    return list(seen.values())
+
+
+def text_key(text: str) -> str:
+    """What two copies of a post share: letters and digits without links and user names."""
+    bare = re.sub(r"https?://\S+|@\w+|\brt\b", " ", text.lower())
+    return " ".join(re.findall(r"\w+", bare))
+
+
+def pair_rows(data: Path) -> list[ImageRow]:
+    """CrisisMMD pairs with pixels; agreed rows keep their official split, the others are "extra"."""
+    rows: list[ImageRow] = []
+    for row in _tsv(data / "crisismmd/pairs.tsv"):
+        agreed = row["split_agreed"]
+        label = row["label5_agreed"] if agreed else row["image_human"]
+        rows.append(
+            ImageRow(
+                row_id=row["image_id"],
+                path=data / "crisismmd" / row["image"],
+                text=row["tweet_text"],
+                label=class_index(label) if label else -1,
+                disaster=-1,
+                split=agreed or "extra",
+                group=row["group"],
+                pixels=row["pixels"],
+            )
+        )
+    return rows
+
+
+def textless_rows(data: Path) -> list[ImageRow]:
+    """Images without posts: AIDR (MEDIC labels) and CDD (disaster types, some with a clear class)."""
+    rows: list[ImageRow] = []
+    for row in _tsv(data / "aidr/images.tsv"):
+        label, kind = row["medic_humanitarian"], row["disaster_type"].replace("not_disaster", "none")
+        rows.append(_textless(data / "aidr" / row["image"], class_index(label) if label else -1, kind))
+    for row in _tsv(data / "cdd/images.tsv"):
+        label = _CDD_LABELS.get(row["label"], "")
+        kind = _CDD_DISASTERS[row["label"]]
+        rows.append(_textless(data / "cdd" / row["image"], class_index(label) if label else -1, kind))
+    return rows
+
+
+def rationale_rows(data: Path, event: str) -> list[RationaleRow]:
+    """Tweets of "nepal_earthquake_2015" or "typhoon_hagupit_2014" whose marked spans can be found verbatim.
+
+    `not_related` tweets are left out: people marked nearly all of them.
+    """
+    rows: list[RationaleRow] = []
+    for row in _csv(data / "rationales" / f"{event}.csv"):
+        name = row["corrected_label"]
+        spans = _find_spans(row["tweet_text"], row["informative_content"])
+        if name in MERGED and not name.startswith("not_related") and spans:
+            rows.append(
+                RationaleRow(
+                    row_id=row["tweet_id"].strip("'"),
+                    text=row["tweet_text"],
+                    label=class_index(name),
+                    spans=spans,
+                )
+            )
+    return rows
+
+
+def read_image(path: Path) -> Pixels:
+    """RGB pixels, down-scaled to at most 384 on the long edge."""
+    with Image.open(path) as image:
+        rgb = image.convert("RGB")
+        rgb.thumbnail((_MAX_EDGE_PX, _MAX_EDGE_PX))
+        return np.array(rgb)
+
+
+def square(pixels: Pixels, size_px: int) -> Pixels:
+    """Squeezed to a square with a sharp filter."""
+    return np.asarray(Image.fromarray(pixels).resize((size_px, size_px), Image.Resampling.BICUBIC))
+
+
+def class_index(name: str) -> int:
+    return CLASSES.index(MERGED[name])
+
+
+def digest(data: Path, names: Iterable[str]) -> str:
+    """One digest over the named tables, so that a checkpoint says what it was trained on."""
+    total = hashlib.sha256()
+    for name in sorted(names):
+        total.update(name.encode() + b"\0" + hashlib.sha256((data / name).read_bytes()).digest())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _textless(path: Path, label: int, kind: str) -> ImageRow:
+    return ImageRow(
+        row_id=f"{path.parent.name}/{path.stem}",
+        path=path,
+        text="",
+        label=label,
+        disaster=DISASTERS.index(kind) if kind in DISASTERS else -1,
+        split="extra",
+        group=f"{path.parent.name}/{path.stem}",
+        pixels="original",
+    )
+
+
+def _find_spans(text: str, marked: str) -> tuple[tuple[int, int], ...]:
+    spans: list[tuple[int, int]] = []
+    cursor = 0
+    for part in marked.split("[SEP]"):
+        part = part.strip()
+        start = text.find(part, cursor)
+        start = text.find(part) if start < 0 else start
+        if part and start >= 0:
+            spans.append((start, start + len(part)))
+            cursor = start + len(part)
+    return tuple(spans)
+
+
+def _tsv(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _csv(path: Path) -> Iterator[dict[str, str]]:
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)

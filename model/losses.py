@@ -1,0 +1,48 @@
+"""Loss terms: pure functions from tensors to one scalar."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def rationale_loss(token_logits: Tensor, targets: Tensor, token_mask: Tensor) -> Tensor:
+    """Class-balanced BCE per post, averaged over its real tokens, then over posts; all (B, T).
+
+    The paper's weights are n/n1 and n/n0; here each is halved so that a post's weights average to one,
+    and padding counts in none of n, n1, n0.
+    """
+    mask = token_mask.to(token_logits.dtype)
+    n = mask.sum(1, keepdim=True)  # (B, 1)
+    n_on = (targets * mask).sum(1, keepdim=True)
+    weights = torch.where(targets > 0.5, n / (2 * n_on.clamp(min=1)), n / (2 * (n - n_on).clamp(min=1)))
+    terms = F.binary_cross_entropy_with_logits(token_logits, targets, reduction="none")
+    return ((terms * weights * mask).sum(1) / n.squeeze(1).clamp(min=1)).mean()
+
+
+def class_loss(class_logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy over the rows whose label is known (label >= 0); zero if none is."""
+    known = labels >= 0
+    if not known.any():
+        return class_logits.sum() * 0.0
+    return F.cross_entropy(class_logits[known], labels[known], weight=class_weights, label_smoothing=0.05)
+
+
+def contrastive_loss(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE over matching rows of two (B, E) sets of vectors."""
+    logits = F.normalize(left, dim=1) @ F.normalize(right, dim=1).T * scale  # (B, B)
+    targets = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def distillation_loss(student_logits: Tensor, teacher_probs: Tensor) -> Tensor:
+    """Cross-entropy of the student against a teacher's probabilities, both (B, C)."""
+    return -(teacher_probs * student_logits.log_softmax(1)).sum(1).mean()
+
+
+def class_weights(labels: Tensor, n_classes: int, power: float = 0.5) -> Tensor:
+    """Inverse frequency to a power, mean one over the classes."""
+    counts = torch.bincount(labels[labels >= 0], minlength=n_classes).clamp(min=1).float()
+    weights = counts.pow(-power)
+    return weights / weights.mean()

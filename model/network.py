@@ -1,0 +1,135 @@
+"""Stage 1 (selector) and stage 2 (decider): separate weights, tensors in and named tensors out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.config import ImageConfig, ModelConfig, TextConfig
+from model.encoders import Embeddings, LiteEncoder, TextEncoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSelection:
+    token_logits: Tensor  # (B, T) pre-sigmoid rationale scores
+    class_logits: Tensor  # (B, 5) auxiliary
+    token_vectors: Tensor  # (B, T, E) in the space shared with patches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSelection:
+    patch_vectors: Tensor  # (B, P, E)
+    class_logits: Tensor  # (B, 5) auxiliary
+
+
+class TextSelector(nn.Module):
+    """Reads the whole text: a rationale score, a class guess and a shared-space vector per wordpiece."""
+
+    def __init__(self, text: TextConfig, space_width: int, n_classes: int) -> None:
+        super().__init__()
+        self.encoder = TextEncoder(text.n_selector_layers, text.width, text.n_heads, text.ff_width)
+        self.gru = nn.GRU(text.width, text.gru_width, batch_first=True, bidirectional=True)
+        self.token_head = nn.Linear(2 * text.gru_width, 1)
+        self.class_head = nn.Linear(text.width, n_classes)
+        self.space = nn.Linear(text.width, space_width)
+
+    def forward(self, embedded: Tensor, attention_mask: Tensor | None = None) -> TextSelection:
+        hidden = self.encoder(embedded, attention_mask)  # (B, T, D)
+        states = self._run_gru(hidden, attention_mask)
+        return TextSelection(
+            token_logits=self.token_head(states).squeeze(2),
+            class_logits=self.class_head(masked_mean(hidden, attention_mask)),
+            token_vectors=self.space(hidden),
+        )
+
+    def _run_gru(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if attention_mask is None:
+            states: Tensor = self.gru(hidden)[0]
+            return states
+        packed = nn.utils.rnn.pack_padded_sequence(
+            hidden, attention_mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = nn.utils.rnn.pad_packed_sequence(
+            self.gru(packed)[0], batch_first=True, total_length=hidden.shape[1]
+        )
+        return states
+
+
+class ImageSelector(nn.Module):
+    """Places patches in the shared space and holds one prototype per class there."""
+
+    def __init__(self, image: ImageConfig, space_width: int, n_classes: int) -> None:
+        super().__init__()
+        self.encoder = LiteEncoder(image.selector_width, image.selector_depth, image.head_width)
+        self.space = nn.Linear(image.head_width, space_width)
+        self.prototypes = nn.Parameter(torch.randn(n_classes, space_width))
+        self.log_scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, pixel_values: Tensor) -> ImageSelection:
+        return self.project(self.encoder(pixel_values))
+
+    def project(self, patches: Tensor) -> ImageSelection:
+        """From encoder patches (B, P, C); class evidence is pooled softly over patches."""
+        vectors = self.space(patches)
+        near = nn.functional.normalize(vectors, dim=2) @ nn.functional.normalize(self.prototypes, dim=1).T
+        patch_logits = near * self.log_scale.exp()  # (B, P, 5)
+        return ImageSelection(patch_vectors=vectors, class_logits=soft_max_pool(patch_logits))
+
+
+class TextDecider(nn.Module):
+    """Classifies the selected words alone."""
+
+    def __init__(self, text: TextConfig, n_classes: int) -> None:
+        super().__init__()
+        self.encoder = TextEncoder(text.n_decider_layers, text.width, text.n_heads, text.ff_width)
+        self.class_head = nn.Linear(text.width, n_classes)
+
+    def forward(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        hidden = self.encoder(embedded, attention_mask)
+        class_logits: Tensor = self.class_head(masked_mean(hidden, attention_mask))  # (B, 5)
+        return class_logits
+
+
+class ImageDecider(nn.Module):
+    """Classifies an image in which everything but the selected patches was blanked beforehand."""
+
+    def __init__(self, image: ImageConfig, n_classes: int) -> None:
+        super().__init__()
+        self.encoder = LiteEncoder(image.decider_width, image.decider_depth, image.head_width)
+        self.class_head = nn.Linear(image.head_width, n_classes)
+
+    def forward(self, pixel_values: Tensor, patch_mask: Tensor) -> Tensor:
+        return self.classify(self.encoder(pixel_values), patch_mask)
+
+    def classify(self, patches: Tensor, patch_mask: Tensor) -> Tensor:
+        class_logits: Tensor = self.class_head(masked_mean(patches, patch_mask))  # (B, 5)
+        return class_logits
+
+
+class Network(nn.Module):
+    """All weights of a checkpoint. The frozen wordpiece embeddings are the only ones both stages read."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        text, image, n_classes = config.text, config.image, len(config.classes)
+        space_width = config.selection.space_width
+        self.embeddings = Embeddings(text.n_pieces, text.max_tokens, text.width)
+        self.text_selector = TextSelector(text, space_width, n_classes)
+        self.image_selector = ImageSelector(image, space_width, n_classes)
+        self.text_decider = TextDecider(text, n_classes)
+        self.image_decider = ImageDecider(image, n_classes)
+
+
+def masked_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over real positions, (B, N, D) to (B, D)."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask.to(hidden.dtype)[:, :, None]
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def soft_max_pool(patch_logits: Tensor) -> Tensor:
+    """Log-mean-exp over patches: a strong patch counts, a lone one does not decide; (B, P, C) to (B, C)."""
+    return torch.logsumexp(patch_logits, dim=1) - torch.log(torch.tensor(float(patch_logits.shape[1])))

@@ -1,0 +1,57 @@
+"""The values that go into and come out of the classifier; no torch, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+CLASSES = (
+    "affected_individuals",
+    "infrastructure_and_utility_damage",
+    "not_humanitarian",
+    "other_relevant_information",
+    "rescue_volunteering_or_donation_effort",
+)
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One post for the classifier: the original text, and at most one RGB image (H, W, 3) in uint8."""
+
+    text: str
+    image: Pixels | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSpan:
+    """Selected words `text[start:end]`, whole words of the original text; score in 0..1."""
+
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRationale:
+    """Patch scores over a grid, row-major, and the selected patches as fractions of the given image."""
+
+    rows: int
+    cols: int
+    scores: tuple[float, ...]
+    selected: tuple[int, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A label with calibrated probabilities (summing to 1) and the only evidence stage 2 was shown."""
+
+    label: str
+    probs: dict[str, float]
+    spans: tuple[TextSpan, ...]
+    image: ImageRationale | None
+    fallbacks: tuple[str, ...]

@@ -1,0 +1,102 @@
+"""Splits a post into words and normalises each for the model; never loses a word's place in the original."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_WORD = re.compile(r"\S+")
+_URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
+_USER = re.compile(r"(?<!\w)@\w+")
+_HASHTAG = re.compile(r"[#\uff03](\w+)")
+_CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^A-Za-z\d_]+")
+_LOWER_WORD = re.compile(r"[a-z]+")
+
+URL_FORM, USER_FORM = "http", "user"
+_MAX_TAG_CHARS = 48  # segmentation is quadratic; longer tags stay whole
+_MAX_FORM_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A whitespace-delimited word: `text[start:end]` of the original, and the form the model reads."""
+
+    start: int
+    end: int
+    form: str
+    selectable: bool  # False for links, user names and bare punctuation, which are never evidence
+
+
+class Segmenter:
+    """Splits lower-case hashtags into known words by the cheapest path; rank in `vocabulary` is the cost."""
+
+    def __init__(self, vocabulary: Iterable[str]) -> None:
+        words = [word for word in vocabulary if _LOWER_WORD.fullmatch(word)]
+        words = [word for word in words if len(word) > 2 or word in _SHORT_WORDS]
+        scale = math.log(len(words) + 1)
+        self._costs = {word: math.log((rank + 1) * scale + 1) for rank, word in enumerate(words)}
+        self._longest = max(map(len, words), default=0)
+
+    def split(self, word: str) -> list[str]:
+        """The cheapest split of a lower-case ASCII word, or the word itself if none covers it."""
+        if word in self._costs or len(word) < 5 or len(word) > _MAX_TAG_CHARS:
+            return [word]
+        best: list[tuple[float, int]] = [(0.0, 0)]
+        for end in range(1, len(word) + 1):
+            best.append(min(self._steps(word, end, best), default=(math.inf, end)))
+        if math.isinf(best[-1][0]):
+            return [word]
+        parts: list[str] = []
+        end = len(word)
+        while end:
+            start = best[end][1]
+            parts.append(word[start:end])
+            end = start
+        return parts[::-1]
+
+    def _steps(self, word: str, end: int, best: Sequence[tuple[float, int]]) -> Iterable[tuple[float, int]]:
+        for start in range(max(0, end - self._longest), end):
+            cost = self._costs.get(word[start:end])
+            if cost is not None:
+                yield best[start][0] + cost, start
+
+
+_SHORT_WORDS = frozenset(
+    {"a", "i", "am", "an", "as", "at", "be", "by", "do", "go", "he", "if", "in", "is", "it", "me", "my", "no", "of"}
+    | {"on", "or", "so", "to", "up", "us", "we", "la", "el", "de", "sa", "tx", "fl", "ca", "pr", "uk"}
+)
+
+
+def split_words(text: str, segmenter: Segmenter) -> list[Word]:
+    """All whitespace-delimited words in order; their spans are disjoint and cover every other character."""
+    return [_word(match, segmenter) for match in _WORD.finditer(text)]
+
+
+def _word(match: re.Match[str], segmenter: Segmenter) -> Word:
+    bare = html.unescape(match.group())
+    bare = _USER.sub(" ", _URL.sub(" ", bare))
+    form = html.unescape(match.group())
+    form = _USER.sub(f" {USER_FORM} ", _URL.sub(f" {URL_FORM} ", form))
+    form = _HASHTAG.sub(lambda tag: " " + " ".join(_tag_words(tag.group(1), segmenter)) + " ", form)
+    return Word(
+        start=match.start(),
+        end=match.end(),
+        form=" ".join(form.split())[:_MAX_FORM_CHARS],
+        selectable=any(map(_is_content, bare)),
+    )
+
+
+def _tag_words(tag: str, segmenter: Segmenter) -> list[str]:
+    parts: list[str] = []
+    for part in _CAMEL.findall(tag):
+        lower = part.lower()
+        parts += segmenter.split(lower) if _LOWER_WORD.fullmatch(lower) else [part]
+    return parts
+
+
+def _is_content(char: str) -> bool:
+    return char.isalnum() or unicodedata.category(char) == "So"

@@ -1,0 +1,92 @@
+"""Turns words into wordpiece ids and back-pointers to their words; holds no state but the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from model.errors import CheckpointError
+from model.text import Segmenter, Word, split_words
+
+HIDDEN = "*"  # what stage 2 reads in place of hidden words
+_MAX_WORD_PIECES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Wordpieces with [CLS] and [SEP]; `words[t]` is the word of piece t, or -1 for the special ones."""
+
+    input_ids: list[int]
+    words: list[int]
+    n_words: int  # words that fitted
+    truncated: bool
+
+
+class WordTokenizer:
+    """WordPiece over the checkpoint's own vocabulary, one word at a time."""
+
+    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        vocabulary = tokenizer.get_vocab()
+        self.n_pieces = len(vocabulary)
+        try:
+            self.cls_id, self.sep_id, self.pad_id = (vocabulary[t] for t in ("[CLS]", "[SEP]", "[PAD]"))
+            self.hidden_id = vocabulary[HIDDEN]
+        except KeyError as error:
+            raise CheckpointError(f"tokenizer.json lacks the piece {error}; take it from the same release") from error
+        self._segmenter = Segmenter(sorted(vocabulary, key=vocabulary.__getitem__))
+
+    @classmethod
+    def from_file(cls, path: Path, *, max_tokens: int) -> WordTokenizer:
+        try:
+            return cls(Tokenizer.from_file(str(path)), max_tokens=max_tokens)
+        except CheckpointError:
+            raise
+        except Exception as error:  # tokenizers raises bare Exception
+            raise CheckpointError(f"{path} is not a readable tokenizer file; copy the checkpoint again") from error
+
+    def split(self, text: str) -> list[Word]:
+        """The words of a post; see `text.split_words`."""
+        return split_words(text, self._segmenter)
+
+    def encode(self, words: Sequence[Word]) -> Tokens:
+        """All words, cut after the last one that fits `max_tokens`."""
+        return self._pack(self._pieces([word.form for word in words]))
+
+    def encode_selected(self, words: Sequence[Word], selected: Sequence[int]) -> Tokens:
+        """Selected words only; each run of hidden words becomes one `*`, so not even its length is seen."""
+        keep = set(selected)
+        pieces = iter(self._pieces([words[index].form for index in sorted(keep)]))
+        packed: list[list[int]] = []
+        for index in range(len(words)):
+            if index in keep:
+                packed.append(next(pieces))
+            elif index == 0 or index - 1 in keep:
+                packed.append([self.hidden_id])
+        return self._pack(packed)
+
+    def _pieces(self, forms: list[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch(forms, add_special_tokens=False)
+        return [encoding.ids[:_MAX_WORD_PIECES] for encoding in encodings]
+
+    def _pack(self, pieces: list[list[int]]) -> Tokens:
+        input_ids, words = [self.cls_id], [-1]
+        n_words = 0
+        for index, ids in enumerate(pieces):
+            if len(input_ids) + len(ids) + 1 > self.max_tokens:
+                break
+            input_ids += ids
+            words += [index] * len(ids)
+            n_words = index + 1
+        return Tokens(
+            input_ids=[*input_ids, self.sep_id],
+            words=[*words, -1],
+            n_words=n_words,
+            truncated=n_words < len(pieces),
+        )

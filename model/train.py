@@ -1,0 +1,245 @@
+"""`python -m model.train`: reproduces the shipped checkpoint; steps cache under --out and resume from there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model import checkpoint, crossval, data, pretrained, train_image, train_text
+from model.classifier import RationaleClassifier
+from model.config import Fusion, ImageConfig, ModelConfig, SelectionConfig, TextConfig
+from model.corpus import TABLES, Corpus, load_corpus
+from model.crossval import Modalities
+from model.encoders import Embeddings, LiteEncoder
+from model.measures import alert_threshold
+from model.network import ImageSelector, Network, TextDecider, TextSelector
+from model.records import CLASSES
+from model.train_text import TextKit
+
+NAME, VERSION = "compact", "compact-1.0.0"
+IMAGE = ImageConfig(
+    size_px=256,
+    selector_width=1.0,
+    selector_depth=1.0,
+    decider_width=1.0,
+    decider_depth=1.0,
+    head_width=pretrained.HEAD_WIDTH,
+    rows=8,
+    cols=8,
+)
+SELECTION = SelectionConfig(
+    space_width=128, word_threshold=0.5, max_word_share=0.35, n_patches=19, beta=0.1, n_steps=20
+)
+_MAX_TOKENS, _WIDTH = 128, 384
+_ALERT_PRECISION = 0.9
+_HELD_OUT_FOLD = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One training run: where things are and the seed everything derives from."""
+
+    data: Path
+    weights: Path
+    cache: Path
+    seed: int
+
+    def cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of a finished step, or the step's result, kept for the next run."""
+        path = self.cache / f"{name}.safetensors"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            save_file({key: value.contiguous().clone() for key, value in make().items()}, partial)
+            partial.rename(path)
+        return load_file(path)
+
+    def trained(self, name: str, module: nn.Module, make: Callable[[], nn.Module]) -> None:
+        """Fills the module with the weights of a finished step."""
+        module.load_state_dict(self.cached(name, lambda: dict(make().state_dict())))
+        module.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training tables and images")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of the unpacked pretrained packages")
+    parser.add_argument("--out", type=Path, required=True, help="gets checkpoint/, results/ and cache/")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--head-seeds", type=int, default=5, help="image heads per fold, for the spread")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    run = Run(data=args.data, weights=args.weights, cache=args.out / "cache", seed=args.seed)
+    run.cache.mkdir(parents=True, exist_ok=True)
+    train(run, args.out, args.head_seeds)
+
+
+def train(run: Run, out: Path, n_head_seeds: int) -> None:
+    corpus = load_corpus(run.data)
+    kit = make_kit(run, corpus)
+    text_selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
+    run.trained(
+        "text_selector",
+        text_selector,
+        lambda: train_text.fit_text_selector(corpus, kit, run.weights, run.seed),
+    )
+    text_decider = TextDecider(kit.config, len(CLASSES))
+    run.trained(
+        "text_decider",
+        text_decider,
+        lambda: train_text.fit_text_decider(corpus, kit, text_selector, run.weights, run.seed),
+    )
+    image_selector, masks = fit_image_stage_1(run, corpus, kit, text_selector)
+    encoder = fit_image_stage_2(run, corpus, masks)
+    views = crossval.views(run, corpus, kit, text_selector, text_decider, encoder, masks, IMAGE)
+    results = crossval.evaluate(views, n_seeds=n_head_seeds)
+    (out / "results").mkdir(exist_ok=True)
+    write_json(out / "results" / "crossval.json", results)
+    held_out = crossval.fold_ids(views, _HELD_OUT_FOLD)
+    (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
+    shipped = crossval.fit_fold(views.rationale, views, _HELD_OUT_FOLD, run.seed)
+    config = make_config(run, kit, shipped, views.text_dev, views.dev_labels)
+    network = Network(config)
+    network.embeddings.load_state_dict(kit.embeddings.state_dict())
+    network.text_selector.load_state_dict(text_selector.state_dict())
+    network.text_decider.load_state_dict(text_decider.state_dict())
+    network.image_selector.load_state_dict(image_selector.state_dict())
+    network.image_decider.encoder.load_state_dict(encoder.state_dict())
+    network.image_decider.class_head.load_state_dict(shipped.head.state_dict())
+    checkpoint.save(out / "checkpoint", network, config, kit.tokenizer_json)
+    RationaleClassifier.load(out / "checkpoint")
+
+
+def make_kit(run: Run, corpus: Corpus) -> TextKit:
+    path = run.cache / "vocabulary.json"
+    if not path.exists():
+        made = train_text.make_vocabulary(corpus, run.weights, _MAX_TOKENS)
+        path.write_text(json.dumps(made), encoding="utf-8")
+    tokenizer_json, kept_ids = json.loads(path.read_text(encoding="utf-8"))
+    embeddings = Embeddings(len(kept_ids), _MAX_TOKENS, _WIDTH)
+    pretrained.fill_embeddings(embeddings, pretrained.minilm_state(run.weights), kept_ids)
+    text = TextConfig(
+        n_pieces=len(kept_ids),
+        max_tokens=_MAX_TOKENS,
+        width=_WIDTH,
+        n_heads=12,
+        ff_width=1536,
+        n_selector_layers=3,
+        n_decider_layers=6,
+        gru_width=128,
+    )
+    return TextKit(
+        tokenizer=train_text.tokenizer_from_json(tokenizer_json, _MAX_TOKENS),
+        tokenizer_json=tokenizer_json,
+        embeddings=embeddings.requires_grad_(False).eval(),
+        config=text,
+        selection=SELECTION,
+    )
+
+
+def fit_image_stage_1(
+    run: Run, corpus: Corpus, kit: TextKit, text_selector: TextSelector
+) -> tuple[ImageSelector, Tensor]:
+    """The image selector, and every image's patch mask (N, P); also fills `text_selector.space`."""
+    encoder = pretrained.lite_encoder(run.weights, "lite0")
+    patch_rows = run.cached(
+        "patches",
+        lambda: {
+            "patches": train_image.encode_images(
+                corpus.images, encoder, IMAGE.size_px, lambda _, pixels: pixels, "stage 1 images"
+            )
+        },
+    )["patches"]
+    words = train_image.word_rows(corpus.images, kit, text_selector)
+    torch.manual_seed(run.seed)
+    selector = ImageSelector(IMAGE, SELECTION.space_width, len(CLASSES))
+    selector.encoder.load_state_dict(encoder.state_dict())
+    labels = torch.tensor([row.label for row in corpus.images])
+    usable = torch.tensor(corpus.free)
+
+    def fit() -> dict[str, Tensor]:
+        train_image.fit_image_space(selector, text_selector.space, patch_rows, words, labels, usable, run.seed)
+        learnt = {key: value for key, value in selector.state_dict().items() if not key.startswith("encoder.")}
+        return learnt | {f"words.{key}": value for key, value in text_selector.space.state_dict().items()}
+
+    state = run.cached("space", fit)
+    text_selector.space.load_state_dict(
+        {key.removeprefix("words."): value for key, value in state.items() if key.startswith("words.")}
+    )
+    learnt = {key: value for key, value in state.items() if not key.startswith("words.")}
+    selector.load_state_dict(selector.state_dict() | learnt)
+    return selector.eval(), train_image.select_patches(selector, text_selector.space, patch_rows, words, SELECTION)
+
+
+def fit_image_stage_2(run: Run, corpus: Corpus, masks: Tensor) -> LiteEncoder:
+    """Stage 2's image encoder, adapted on blanked images of which none is a test row's."""
+    encoder = pretrained.lite_encoder(run.weights, "lite0")
+
+    def fit() -> nn.Module:
+        index = [k for k, row in enumerate(corpus.images) if corpus.free[k] and max(row.label, row.disaster) >= 0]
+        rows = [corpus.images[k] for k in index]
+        trunk = train_image.encode_images(
+            rows,
+            lambda values: encoder.trunk(values, train_image.N_FROZEN_BLOCKS),
+            IMAGE.size_px,
+            train_image.keep_only(masks[index], IMAGE),
+            "stage 2 images",
+        )
+        teacher = run.cached("teacher", lambda: {"teacher": train_image.teacher_vectors(rows, run.weights)})
+        tail_rows = train_image.TailRows(
+            trunk=trunk,
+            masks=masks[index],
+            labels=torch.tensor([row.label for row in rows]),
+            disasters=torch.tensor([row.disaster for row in rows]),
+            teacher=teacher["teacher"],
+        )
+        train_image.fit_tail(encoder, tail_rows, n_epochs=6, seed=run.seed)
+        return encoder
+
+    run.trained("image_decider", encoder, fit)
+    return encoder
+
+
+def make_config(run: Run, kit: TextKit, shipped: crossval.Fitted, text_dev: Tensor, dev_labels: Tensor) -> ModelConfig:
+    """Text-only calibration and the alert threshold come from the dev rows, the rest from the training folds."""
+    fusion_text: Fusion = crossval.fit_text_fusion(text_dev, dev_labels)
+    modalities = Modalities(text=text_dev, image=None)
+    dev_probs = crossval.probabilities(fusion_text, modalities)
+    counts = torch.bincount(dev_labels, minlength=len(CLASSES)).double()
+    threshold = alert_threshold(
+        np.concatenate([shipped.labels, dev_labels.numpy()]),
+        np.concatenate([shipped.probs, dev_probs]),
+        CLASSES.index("infrastructure_and_utility_damage"),
+        _ALERT_PRECISION,
+    )
+    return ModelConfig(
+        name=NAME,
+        version=VERSION,
+        classes=CLASSES,
+        text=kit.config,
+        image=IMAGE,
+        selection=SELECTION,
+        fusion_both=shipped.fusion_both,
+        fusion_text=fusion_text,
+        fusion_image=shipped.fusion_image,
+        prior=tuple((counts / counts.sum()).tolist()),
+        alert_threshold=threshold,
+        data_digest=data.digest(run.data, TABLES),
+        weights_sha256="",
+    )
+
+
+def write_json(path: Path, values: object) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The public promise: same post, same bytes; stage 2 sees only what was selected; every post gets an answer."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from model import CLASSES, Example, InvalidExample, ModelError, RationaleClassifier
+from model.classifier import top_patches
+from model.patches import edges
+from tests.model.conftest import noise
+
+
+def test_same_posts_twice_give_the_same_bytes(tiny: RationaleClassifier, posts: list[Example]) -> None:
+    assert repr(tiny.predict(posts)) == repr(tiny.predict(posts))
+
+
+def test_a_post_alone_equals_the_post_among_thirty_two(tiny: RationaleClassifier, posts: list[Example]) -> None:
+    together = tiny.predict(posts * 4)
+    for index, post in enumerate(posts):
+        assert repr(tiny.predict([post])[0]) == repr(together[index]) == repr(together[index + 3 * len(posts)])
+
+
+def test_probabilities_cover_all_classes_and_sum_to_one(tiny: RationaleClassifier, posts: list[Example]) -> None:
+    for prediction in tiny.predict(posts):
+        assert tuple(prediction.probs) == CLASSES
+        assert math.isclose(sum(prediction.probs.values()), 1.0, abs_tol=1e-9)
+        assert prediction.label == max(prediction.probs, key=prediction.probs.__getitem__)
+
+
+def test_spans_are_whole_words_in_order_within_budget(tiny: RationaleClassifier, posts: list[Example]) -> None:
+    for post, prediction in zip(posts, tiny.predict(posts), strict=True):
+        words = [(word.start, word.end) for word in tiny.tokenizer.split(post.text)]
+        starts, ends = {start for start, _ in words}, {end for _, end in words}
+        last = -1
+        for span in prediction.spans:
+            assert span.start in starts and span.end in ends and span.start > last
+            assert 0.0 <= span.score <= 1.0
+            last = span.end
+        n_selected = sum(len(post.text[span.start : span.end].split()) for span in prediction.spans)
+        assert n_selected <= max(1, 0.35 * len(words))
+
+
+def test_fallbacks_say_what_was_missing(tiny: RationaleClassifier, posts: list[Example]) -> None:
+    fallbacks = [prediction.fallbacks for prediction in tiny.predict(posts)]
+    assert "text_truncated" in fallbacks[4]
+    assert "no_text" in fallbacks[5] and "no_text" in fallbacks[6]
+    assert fallbacks[7].count("no_image") == 1
+    (nothing,) = tiny.predict([Example(text="https://t.co/x")])
+    assert set(nothing.fallbacks) == {"no_text", "no_image", "no_evidence"}
+    assert nothing.spans == () and nothing.image is None
+
+
+def test_stage_2_ignores_everything_that_was_not_selected(tiny: RationaleClassifier) -> None:
+    post = Example(
+        text="Bridge collapsed near the city after heavy flood , people need help now", image=noise(150, 230)
+    )
+    selection = tiny.select(post)
+    assert selection.words and selection.patches
+    words = tiny.tokenizer.split(post.text)
+    altered = " ".join(
+        post.text[word.start : word.end] if index in selection.words else f"music{index}x"
+        for index, word in enumerate(words)
+    )
+    assert post.image is not None
+    image = noise(150, 230, seed=9)
+    ys, xs = edges(150, 4), edges(230, 4)
+    for patch in selection.patches:
+        row, col = divmod(patch, 4)
+        window = np.s_[ys[row] : ys[row + 1], xs[col] : xs[col + 1]]
+        image[window] = post.image[window]
+    before = tiny.decide(tiny.mask(post, selection))
+    after = tiny.decide(tiny.mask(Example(text=altered, image=image), selection))
+    assert before.tobytes() == after.tobytes()
+    changed = image.copy()
+    row, col = divmod(selection.patches[0], 4)
+    changed[ys[row] : ys[row + 1], xs[col] : xs[col + 1]] ^= 255
+    assert tiny.decide(tiny.mask(Example(text=altered, image=changed), selection)).tobytes() != after.tobytes()
+
+
+def test_boxes_are_the_selected_patches_in_fractions_of_the_image(tiny: RationaleClassifier) -> None:
+    (prediction,) = tiny.predict([Example(text="flood", image=noise(101, 203))])
+    assert prediction.image is not None
+    assert len(prediction.image.scores) == prediction.image.rows * prediction.image.cols
+    for patch, (x0, y0, x1, y1) in zip(prediction.image.selected, prediction.image.boxes, strict=True):
+        row, col = divmod(patch, 4)
+        assert round(x0 * 203) == col * 203 // 4 and round(x1 * 203) == (col + 1) * 203 // 4
+        assert round(y0 * 101) == row * 101 // 4 and round(y1 * 101) == (row + 1) * 101 // 4
+
+
+def test_ties_go_to_the_lower_patch_and_zero_is_never_selected() -> None:
+    assert top_patches([0.5, 0.9, 0.5, 0.0], 2) == (0, 1)
+    assert top_patches([0.0, 0.0, 0.1], 2) == (2,)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_an_image_that_is_not_rgb_bytes_is_refused(tiny: RationaleClassifier, image: np.ndarray) -> None:
+    with pytest.raises(InvalidExample, match="RGB"):
+        tiny.predict([Example(text="flood", image=image)])
+
+
+def test_a_network_gone_wrong_raises_instead_of_answering_nan(tiny_path, posts) -> None:
+    broken = RationaleClassifier.load(tiny_path)
+    broken._network.text_decider.class_head.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="finite"):
+        broken.predict(posts[:1])
+
+
+def test_examples_are_values() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Example(text="x").text = "y"  # type: ignore[misc]

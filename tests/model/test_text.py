@@ -1,0 +1,75 @@
+"""Words keep their place in the original whatever the text holds."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import Example, RationaleClassifier
+from model.text import Segmenter, split_words
+
+SEGMENTER = Segmenter(["the", "nepal", "earthquake", "hurricane", "maria", "help", "pray", "for", "puerto", "rico"])
+PIECES = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        [
+            *("https://t.co/a?b=1", "www.x.y", "@user", "@", "#", "#NepalEarthquake", "#hurricanemaria", "&amp;"),
+            *("&lt;b&gt;", "😀👩\u200d👩\u200d👧", "\u200f", "مساعدة", "עזרה", "地震", "Weâ€™re", "\u0301e", "\xa0"),
+            *("\x00", "\ud7ff", "ﬁre", "İstanbul"),
+        ]
+    ),
+)
+TEXTS = st.lists(PIECES, max_size=12).map(" ".join)
+
+
+@given(TEXTS)
+def test_words_are_disjoint_and_cover_every_visible_character(text: str) -> None:
+    words = split_words(text, SEGMENTER)
+    assert [text[word.start : word.end] for word in words] == text.split()
+    assert all(a.end <= b.start for a, b in itertools.pairwise(words))
+
+
+@given(TEXTS)
+def test_links_and_user_names_never_reach_the_model(text: str) -> None:
+    for word in split_words(f"{text} https://secret.example/x @somebody", SEGMENTER):
+        assert "secret" not in word.form and "somebody" not in word.form
+
+
+@settings(deadline=None, max_examples=30)
+@given(TEXTS)
+def test_predicted_spans_cut_the_original_at_word_borders(tiny: RationaleClassifier, text: str) -> None:
+    (prediction,) = tiny.predict([Example(text=text)])
+    for span in prediction.spans:
+        piece = text[span.start : span.end]
+        assert piece == piece.strip() and piece
+        assert span.start == 0 or text[span.start - 1].isspace()
+        assert span.end == len(text) or text[span.end].isspace()
+
+
+@pytest.mark.parametrize(
+    ("tag", "form"),
+    [
+        ("#NepalEarthquake", "nepal earthquake"),
+        ("#hurricanemaria", "hurricane maria"),
+        ("#PrayForPuertoRico", "pray for puerto rico"),
+        ("#xyzzyqq", "xyzzyqq"),
+        ("(#Help)", "( help )"),
+    ],
+)
+def test_hashtags_are_split_into_known_words(tag: str, form: str) -> None:
+    assert split_words(tag, SEGMENTER)[0].form == form
+
+
+def test_links_names_and_bare_punctuation_are_never_evidence() -> None:
+    words = split_words("@a https://t.co/x ... -- flood! 😀 RT@b", SEGMENTER)
+    assert [word.selectable for word in words] == [False, False, False, False, True, True, True]
+
+
+def test_hidden_words_become_one_star_per_run(tiny: RationaleClassifier) -> None:
+    tokenizer = tiny.tokenizer
+    words = tokenizer.split("the flood destroyed the bridge near city")
+    tokens = tokenizer.encode_selected(words, [1, 2])
+    vocabulary = tokenizer._tokenizer.get_vocab()
+    names = {index: piece for piece, index in vocabulary.items()}
+    assert [names[i] for i in tokens.input_ids] == ["[CLS]", "*", "flood", "destroyed", "*", "[SEP]"]

@@ -1,0 +1,141 @@
+"""`sitrep dead-letters`: look at events that could not be processed, and put them back, each once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy import options
+
+if TYPE_CHECKING:
+    from stream.dead_letters import Stored, Wanted
+    from stream.topics import Topics
+
+Id = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this dead letter; may be repeated.")]
+Reason = Annotated[
+    list[str] | None, typer.Option("--reason", metavar="WORD", help="Only with this reason; may be repeated.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    letters = typer.Typer(no_args_is_help=True, help="Look at events that could not be processed, put them back.")
+    letters.command("list")(list_letters)
+    letters.command("show")(show_letter)
+    letters.command("replay")(replay_letters)
+    app.add_typer(letters, name="dead-letters", rich_help_panel="Operate")
+
+
+def list_letters(
+    reason: Reason = None,
+    as_json: options.AsJson = False,
+    kafka: options.Kafka = None,
+    prefix: options.Prefix = None,
+    config_file: options.Config = None,
+    set_: options.Set = None,
+) -> None:
+    """List the dead letters: id, reason, attempt, when, and whether they were put back."""
+    import msgspec
+
+    from deploy.render import safe
+
+    settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
+    stored = _stored(settings.kafka, options.topics_of(settings), _wanted(None, reason))
+    if as_json:
+        for entry in stored:
+            typer.echo(msgspec.json.encode(msgspec.to_builtins(entry.letter) | {"replayed": entry.replayed}))
+        return
+    if not stored:
+        typer.echo("no dead letters")
+        return
+    id_width = max(len(entry.letter.id) for entry in stored)
+    reason_width = max(len(entry.letter.reason) for entry in stored)
+    typer.echo(f"{'id':<{id_width}}  {'reason':<{reason_width}}  attempt  failed at (UTC)      put back  message")
+    for entry in stored:
+        letter = entry.letter
+        when = f"{letter.failed_at:%Y-%m-%d %H:%M:%S}" if letter.failed_at else "unknown"
+        typer.echo(
+            f"{safe(letter.id):<{id_width}}  {safe(letter.reason):<{reason_width}}  {letter.attempt:>7}  {when:<19}  "
+            f"{'yes' if entry.replayed else 'no':<8}  {safe(letter.message[:120])}"
+        )
+
+
+def show_letter(
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help="The dead letter's id, from `list`.")],
+    as_json: options.AsJson = False,
+    kafka: options.Kafka = None,
+    prefix: options.Prefix = None,
+    config_file: options.Config = None,
+    set_: options.Set = None,
+) -> None:
+    """Show one dead letter in full: why it failed, its headers and its original bytes."""
+    import msgspec
+
+    from deploy.failure import CommandFailed
+    from deploy.render import safe
+
+    settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
+    topics = options.topics_of(settings)
+    stored = _stored(settings.kafka, topics, _wanted([letter_id], None))
+    if not stored:
+        raise CommandFailed(f"there is no dead letter {letter_id} on {topics.dead_letters.name}: `list` names them")
+    [entry] = stored
+    letter = entry.letter
+    if as_json:
+        built = msgspec.to_builtins(letter) | {"replayed": entry.replayed}
+        typer.echo(msgspec.json.format(msgspec.json.encode(built)).decode())
+        return
+    typer.echo(f"id        {letter.id}{' (put back already)' if entry.replayed else ''}")
+    typer.echo(f"reason    {letter.reason}, in stage {letter.stage}, attempt {letter.attempt}, {letter.failed_at}")
+    typer.echo(f"error     {letter.exception}: {safe(letter.message)}")
+    typer.echo(f"key       {letter.key!r}")
+    for name, value in letter.headers:
+        typer.echo(f"header    {safe(name)}: {value!r}")
+    value = letter.value or b""
+    typer.echo(f"value     {len(value)} bytes: {value[:2000]!r}{' ...' if len(value) > 2000 else ''}")
+
+
+def replay_letters(
+    ids: Id = None,
+    reason: Reason = None,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+    kafka: options.Kafka = None,
+    prefix: options.Prefix = None,
+    config_file: options.Config = None,
+    set_: options.Set = None,
+) -> None:
+    """Put dead letters back where they came from, each once, however often this is called."""
+    from stream.dead_letters import replay_dead_letters
+
+    if not (ids or reason or everything):
+        raise typer.BadParameter("say which: --id ID, --reason WORD or --all")
+    settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
+    topics = options.topics_of(settings)
+    done = asyncio.run(
+        replay_dead_letters(
+            settings.kafka,
+            topics.dead_letters.name,
+            _wanted(ids, reason),
+            targets=frozenset({topics.posts.name, topics.prepared.name}),
+            max_record_bytes=settings.max_record_bytes,
+        )
+    )
+    for letter_id in done.sent:
+        typer.echo(f"put back  {letter_id}")
+    for letter_id in done.left:
+        typer.echo(f"left      {letter_id}  (of another topic, or its bytes were too large to keep)")
+    typer.echo(f"{len(done.sent)} put back, {len(done.before)} had been before, {len(done.left)} left")
+
+
+def _stored(bootstrap: str, topics: Topics, wanted: Wanted) -> list[Stored]:
+    from stream.dead_letters import list_dead_letters
+
+    return asyncio.run(list_dead_letters(bootstrap, topics.dead_letters.name, wanted))
+
+
+def _wanted(ids: list[str] | None, reasons: list[str] | None) -> Wanted:
+    from stream.dead_letters import Wanted
+
+    return Wanted(ids=frozenset(ids or ()), reasons=frozenset(reasons or ()))

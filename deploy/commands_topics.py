@@ -1,0 +1,139 @@
+"""`sitrep topics` and `ledger`: what is on the topics, and whether every post has its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from deploy import options
+
+if TYPE_CHECKING:
+    from stream.ledger import Ledger
+    from stream.records import Origin
+    from stream.topics import Topics
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command groups."""
+    topics = typer.Typer(no_args_is_help=True, help="Create or describe the Kafka topics.")
+    topics.command("create")(create)
+    topics.command("describe")(describe)
+    app.add_typer(topics, name="topics", rich_help_panel="Operate")
+    ledger = typer.Typer(no_args_is_help=True, help="Check that every accepted post has its outcome.")
+    ledger.command("check")(check)
+    ledger.callback()(lambda: None)  # keeps `check` a word of its own
+    app.add_typer(ledger, name="ledger", rich_help_panel="Operate")
+
+
+def create(
+    kafka: options.Kafka = None,
+    prefix: options.Prefix = None,
+    config_file: options.Config = None,
+    set_: options.Set = None,
+) -> None:
+    """Create the topics that do not exist yet; partitions and replicas are settings."""
+    from stream.topics import create_topics
+
+    settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
+    wanted = options.topics_of(settings).all()
+    created = asyncio.run(create_topics(settings.kafka, wanted, replication=settings.replication))
+    for topic in wanted:
+        typer.echo(f"{'created' if topic.name in created else 'exists '}  {topic.name}")
+
+
+def describe(
+    as_json: options.AsJson = False,
+    kafka: options.Kafka = None,
+    prefix: options.Prefix = None,
+    config_file: options.Config = None,
+    set_: options.Set = None,
+) -> None:
+    """Show each topic: what is on it, its key, partitions, retention and how many records it holds."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
+    topics = options.topics_of(settings)
+    held = asyncio.run(_held(settings.kafka, topics))
+    if as_json:
+        rows = [
+            msgspec.to_builtins(topic) | {"exists": n is not None, "n_offsets": n}
+            for topic, n in zip(topics.all(), held, strict=True)
+        ]
+        typer.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("topic", "partitions", "records", "kept", "key", "what is on it"):
+        justify: Literal["right", "left"] = "right" if heading in ("partitions", "records", "kept") else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "what is on it")
+    for topic, n in zip(topics.all(), held, strict=True):
+        days = f"{topic.retention_ms / 86_400_000:g} d"
+        records = "not there" if n is None else f"{n:,}"
+        table.add_row(topic.name, str(topic.n_partitions), records, days, topic.key, topic.purpose)
+    Console().print(table)
+
+
+def check(
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for missing outcomes.")
+    ] = 0.0,
+    as_json: options.AsJson = False,
+    kafka: options.Kafka = None,
+    prefix: options.Prefix = None,
+    config_file: options.Config = None,
+    set_: options.Set = None,
+) -> None:
+    """Check that every accepted post has exactly one kind of outcome; exits 1 when one is missing or extra."""
+    import msgspec
+
+    settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
+    ledger = asyncio.run(_checked(settings.kafka, options.topics_of(settings), wait_s))
+    if as_json:
+        typer.echo(msgspec.json.encode(msgspec.to_builtins(ledger)))
+    else:
+        for entry in ledger.missing:
+            typer.echo(f"missing    {_place(entry.origin)}  {entry.post_id}")
+        for origin in ledger.extra:
+            typer.echo(f"extra      {_place(origin)}")
+        for finding_id in ledger.differing:
+            typer.echo(f"differing  {finding_id}")
+        if ledger.repeated:
+            typer.echo(f"{len(ledger.repeated)} findings were delivered more than once")
+        typer.echo(ledger.summary())
+    if not ledger.balanced:
+        raise typer.Exit(1)
+
+
+async def _checked(bootstrap: str, topics: Topics, wait_s: float) -> Ledger:
+    from stream.ledger import read_ledger
+
+    deadline = time.monotonic() + wait_s
+    while True:
+        start = time.monotonic()
+        ledger = await read_ledger(bootstrap, topics)
+        now = time.monotonic()
+        if not ledger.missing or now >= deadline:
+            return ledger
+        await asyncio.sleep(min(max(0.5, now - start), deadline - now))
+
+
+async def _held(bootstrap: str, topics: Topics) -> list[int | None]:
+    from stream.reader import UnknownTopic, topic_bounds
+
+    held: list[int | None] = []
+    for topic in topics.all():
+        try:
+            bounds = await topic_bounds(bootstrap, topic.name)
+        except UnknownTopic:
+            held.append(None)
+        else:
+            held.append(sum(bound.end - bound.first for bound in bounds.values()))
+    return held
+
+
+def _place(origin: Origin) -> str:
+    return f"{origin.topic}-{origin.partition}-{origin.offset}"

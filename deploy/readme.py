@@ -1,0 +1,111 @@
+"""Fills the README's generated parts from the code and from result files; writes nothing else.
+
+python -m deploy.readme [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from workers.settings import SHIPPED_CHECKPOINT, explain_settings
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+README: Final = ROOT / "README.md"
+BENCH: Final = ROOT / "tests" / "bench" / "results"
+
+_PART = re.compile(r"(<!-- begin:(?P<name>[a-z]+) -->\n).*?(<!-- end:(?P=name) -->)", re.DOTALL)
+
+
+def settings_table() -> str:
+    """Return every setting, its environment variable and default."""
+    rows = ["| setting | environment | default | what it is for |", "|---|---|---|---|"]
+    for setting in explain_settings(environ={}, file=None):
+        shown = "the shipped one" if setting.value == str(SHIPPED_CHECKPOINT) else _code(setting.value)
+        rows.append(f"| `{setting.name}` | `SITREP_{setting.name.upper()}` | {shown} | {setting.description} |")
+    return "\n".join(rows)
+
+
+def model_table() -> str:
+    """Return the table that `python -m model.evaluate` wrote."""
+    return (ROOT / "model" / "results" / "table.md").read_text("utf-8").strip()
+
+
+def replay_table() -> str:
+    """Return what `python -m tests.bench.replay` measured."""
+    rows = [
+        "| replay | broker | accepted | findings | dead letters | duplicates | missing | repeated | differing "
+        "| posts/s | p50, p99 at half that rate |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted(BENCH.glob("replay-*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        flood, paced = result["flood"], result.get("paced_at_half_rate")
+        name = result["file"] + (f", worker killed {flood['kills']}×" if flood["kills"] else "")
+        latency = f"{paced['latency_p50_s']} s, {paced['latency_p99_s']} s" if paced else ""
+        counts = [flood[key] for key in ("accepted", "findings", "dead_letters", "duplicates", "missing")]
+        counts += [flood["repeated"], flood["differing"], flood["posts_per_s"]]
+        rows.append(f"| {name} | {result['broker']} | " + " | ".join(map(str, counts)) + f" | {latency} |")
+    quality = _quality()
+    return "\n".join(rows) + (f"\n\n{quality}" if quality else "")
+
+
+def chaos_table() -> str:
+    """Return the table that `make chaos` wrote."""
+    return (ROOT / "tests" / "chaos" / "results" / "table.md").read_text("utf-8").strip()
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "settings": settings_table,
+    "model": model_table,
+    "replay": replay_table,
+    "chaos": chaos_table,
+}
+
+
+def filled(text: str) -> str:
+    """Return the README with its generated parts made anew."""
+
+    def part(match: re.Match[str]) -> str:
+        return f"{match[1]}{PARTS[match['name']]()}\n{match[3]}"
+
+    return _PART.sub(part, text)
+
+
+def main() -> None:
+    """Write the README, or with `--check` exit 1 when it is not what the code and results say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when the README is out of date")
+    args = parser.parse_args()
+    text = README.read_text("utf-8")
+    wanted = filled(text)
+    if args.check and wanted != text:
+        sys.exit("README.md is out of date: run `make readme`")
+    if not args.check:
+        README.write_text(wanted, "utf-8")
+
+
+def _quality() -> str:
+    for path in sorted(BENCH.glob("replay-*.json")):
+        scores: dict[str, Any] = json.loads(path.read_text("utf-8")).get("held_out", {})
+        if "all" in scores:
+            parts = ", ".join(
+                f"{name} pixels: accuracy {score['accuracy']:.3f}, Macro-F1 {score['macro_f1']:.3f}"
+                f" ({score['rows']} rows)"
+                for name, score in scores.items()
+            )
+            return f"Published findings against the labels of rows never trained on — {parts} (`{path.name}`)."
+    return ""
+
+
+def _code(value: object) -> str:
+    return f"`{value}`" if value != "" else "none"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""The command line: help for newcomers, one clear line for every mistake, and nothing heavy at the start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.cli import main
+from stream.records import Finding, decode
+from workers.settings import Settings
+
+COMMANDS = (
+    "demo", "up", "down", "worker", "replay", "explain", "findings", "config", "schemas",
+    "topics create", "topics describe", "dead-letters list", "dead-letters show", "dead-letters replay",
+    "ledger check", "cache rebuild",
+)  # fmt: skip
+NOBODY = "127.0.0.1:1"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert isinstance(leaving.value.code, int)
+    return leaving.value.code, captured.out, captured.err
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.__struct_fields__:
+        monkeypatch.delenv(f"SITREP_{name.upper()}", raising=False)
+    monkeypatch.delenv("SITREP_CONFIG", raising=False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    testing = pytest.importorskip("model.testing")
+    return str(testing.tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` works for each, and says something."""
+    code, out, err = run(capsys, *command.split(), "--help")
+
+    assert code == 0
+    assert "Usage: sitrep" in out
+    assert err == ""
+
+
+def test_start_imports_nothing_heavy() -> None:
+    """Help must not wait for torch, Faust or a Kafka client."""
+    heavy = ("torch", "faust", "aiokafka", "transformers", "numpy", "PIL", "model", "redis")
+    check = f"import sys, deploy.cli; print([name for name in {heavy!r} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["wroker"], 2, "wroker"),
+        (["worker", "--stage", "half"], 2, "half"),
+        (["demo", "--posts", "0"], 2, "--posts"),
+        (["replay"], 2, "PATH"),
+        (["topics", "create", "--set", "partitions"], 2, "NAME=VALUE"),
+        (["topics", "create", "--set", "partitions=none"], 2, "partitions"),
+        (["topics", "create", "--set", "no_such=1"], 2, "no_such"),
+        (["topics", "create", "--config", "missing.toml"], 2, "missing.toml"),
+        (["topics", "create", "--kafka", NOBODY], 1, NOBODY),
+        (["topics", "describe", "--kafka", NOBODY], 1, NOBODY),
+        (["topics", "describe", "--kafka", "rubbish"], 1, "rubbish"),
+        (["ledger", "check", "--kafka", NOBODY], 1, NOBODY),
+        (["dead-letters", "list", "--kafka", NOBODY], 1, NOBODY),
+        (["dead-letters", "replay", "--all", "--kafka", NOBODY], 1, NOBODY),
+        (["dead-letters", "replay"], 2, "--all"),
+        (["findings", "--redis", "redis://127.0.0.1:1/0"], 1, "--redis"),
+        (["findings", "--redis", "http://127.0.0.1"], 2, "http://127.0.0.1"),
+        (["findings", "--label", "floods"], 2, "floods"),
+        (["findings", "--follow", "--kafka", NOBODY], 1, NOBODY),
+        (["replay", "nowhere.jsonl"], 1, "nowhere.jsonl"),
+        (["demo", "--kafka", NOBODY, "--kafka-home", "."], 2, "--kafka-home"),
+        (["demo", "--kafka", NOBODY, "--redis", "redis://127.0.0.1:1/0"], 1, NOBODY),
+        (["worker", "--kafka", NOBODY], 1, NOBODY),
+        (["explain", "flood", "--checkpoint", "nowhere"], 1, "nowhere"),
+        (["explain", " "], 2, "--image"),
+        (["explain", "flood", "--image", "missing.jpg"], 1, "missing.jpg"),
+        (["explain", "flood", "--png", "out.png"], 2, "--image"),
+    ],
+)
+def test_mistake_ends_in_one_line_that_names_it(
+    arguments: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Non-zero exit, no traceback: 2 for wrong use, 1 for what could not be done."""
+    actual, _, err = run(capsys, *arguments)
+
+    assert actual == code
+    assert told in err
+    assert err.startswith("sitrep: ")
+    assert err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """For bug reports, wherever the flag stands."""
+    _, _, err = run(capsys, "explain", "flood", "--checkpoint", "nowhere", "--debug")
+
+    assert "Traceback" in err
+
+
+def test_config_tells_where_each_value_came_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A flag wins over the environment, that over the file, that over the default."""
+    (tmp_path / "own.toml").write_text('kafka = "file:1"\nredis = "redis://file:1/0"\nprefix = "file."\n')
+    monkeypatch.setenv("SITREP_REDIS", "redis://env:1/0")
+    monkeypatch.setenv("SITREP_PREFIX", "env.")
+
+    code, out, _ = run(capsys, "config", "--json", "--config", "own.toml", "--prefix", "flag.", "--set", "linger-s=0.2")
+
+    assert code == 0
+    found = {one["name"]: (one["value"], one["source"].split()[0]) for one in json.loads(out)}
+    assert found["kafka"] == ("file:1", "file")
+    assert found["redis"] == ("redis://env:1/0", "environment")
+    assert found["prefix"] == ("flag.", "flag")
+    assert found["linger_s"] == (0.2, "flag")
+    assert found["max_batch"][1] == "default"
+    assert set(found) == set(Settings.__struct_fields__)
+
+
+def test_config_shows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a table for people, and as the README's."""
+    for arguments in (["config"], ["config", "--markdown"]):
+        code, out, _ = run(capsys, *arguments)
+        assert code == 0
+        assert all(name in out for name in Settings.__struct_fields__)
+
+
+def test_schemas_are_written_to_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """One file for each public record."""
+    code, out, _ = run(capsys, "schemas", "--out", "here")
+
+    assert code == 0
+    assert all(json.loads(Path(name).read_text())["title"] for name in out.split())
+
+
+def test_down_without_up_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stopping nothing is no error."""
+    code, out, _ = run(capsys, "down")
+
+    assert code == 0
+    assert "nothing" in out
+
+
+def test_explain_prints_a_finding(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without Kafka and Redis; spans index the text that was given."""
+    code, out, _ = run(capsys, "explain", "Bridge 🌉 collapsed near the river", "--json", "--checkpoint", checkpoint)
+
+    assert code == 0
+    finding = decode(out.encode(), Finding)
+    assert finding.label in finding.probabilities
+    assert finding.text_rationale
+    assert all(0 <= span.start < span.end <= len(finding.text) for span in finding.text_rationale)
+
+
+def test_explain_draws_the_picture_evidence(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A PNG beside the output, named after the photo unless told otherwise."""
+    from PIL import Image
+
+    Image.effect_noise((320, 200), 80).convert("RGB").save("photo.jpg")
+    for arguments, file in (([], "photo-rationale.png"), (["--png", "own.png"], "own.png")):
+        code, out, _ = run(capsys, "explain", "flood", "--image", "photo.jpg", "--checkpoint", checkpoint, *arguments)
+        assert code == 0
+        assert file in out
+        with Image.open(file) as drawn:
+            assert drawn.size == (320, 200)
+
+
+def test_explain_refuses_what_is_no_picture(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is named."""
+    Path("photo.jpg").write_text("not a picture")
+
+    code, _, err = run(capsys, "explain", "flood", "--image", "photo.jpg", "--checkpoint", checkpoint)
+
+    assert code == 1
+    assert "photo.jpg" in err

@@ -1,0 +1,100 @@
+"""The demo's page: complete, self-contained, and safe whatever the posts say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from PIL import Image
+
+from deploy.board import Board
+from deploy.report import Page, render_page, segments
+from stream.errors import InvalidRecord
+from stream.headers import Cause, dead_letter_headers
+from stream.topics import topics
+from tests.deploy.findings import Record, finding_record, make_finding
+from workers.findings import make_alert
+
+TOPICS = topics(prefix="t.", n_partitions=1, max_record_bytes=1_000)
+HOSTILE = "<script>alert(1)</script> \"'><img src=x onerror=alert(2)>"
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(topics=TOPICS)
+
+
+def page_of(board: Board, **more: object) -> str:
+    return render_page(Page(board=board, pictures=more.get("pictures", {}), ledger="ledger: accepted=1"))  # type: ignore[arg-type]
+
+
+def test_hostile_post_stays_text(board: Board) -> None:
+    """Text, id, language, link and dead letters come from strangers."""
+    finding = make_finding(HOSTILE, post_id=HOSTILE, spans=((0, 8),), url="javascript:alert(3)")
+    board.take(finding_record(finding))
+    broken = Record(topic="t.posts", value=HOSTILE.encode())
+    headers = dead_letter_headers(
+        broken, Cause(reason="undecodable", stage="prepare", error=InvalidRecord("x", HOSTILE))
+    )
+    board.take(Record(topic="t.dead-letters", value=broken.value, headers=headers))
+
+    html = page_of(board)
+
+    assert "<script" not in html
+    assert "onerror=alert" not in re.sub(r"&[a-z0-9#]+;[^<]*", "", html)
+    assert "javascript:" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_page_loads_nothing_from_outside(board: Board) -> None:
+    """Pictures are inside the page; no style, script, font or picture has an address."""
+    finding = make_finding(picture=True, url="https://example.org/p")
+    board.take(finding_record(finding))
+
+    html = page_of(board, pictures={finding.id: Image.new("RGB", (400, 200))})
+
+    assert "data:image/jpeg;base64," in html
+    assert not re.search(r"""(src|srcset|@import|url\()=?["']?https?:""", html)
+    assert "default-src 'none'" in html
+
+
+def test_alerts_stand_above_other_findings(board: Board) -> None:
+    """A finding behind an alert is shown once, among the alerts."""
+    alarming, quiet = (
+        make_finding("bridge down", post_id="a"),
+        make_finding("nice day", post_id="b", label="not_humanitarian"),
+    )
+    alert = make_alert(alarming, threshold=0.5)
+    assert alert is not None
+    for record in (finding_record(alarming), finding_record(quiet)):
+        board.take(record)
+    from stream.records import encode
+
+    board.take(Record(topic="t.alerts", value=encode(alert)))
+
+    html = page_of(board)
+
+    assert html.index('data-label="infrastructure_and_utility_damage"') < html.index(">Findings<")
+    assert html.count("<article") == 2
+
+
+def test_empty_board_gives_a_page(board: Board) -> None:
+    """A demo that ended early still shows what it has."""
+    assert "none so far" in page_of(board)
+
+
+@pytest.mark.parametrize(
+    ("text", "spans", "pieces"),
+    [
+        ("abc", (), ["abc"]),
+        ("abc", ((0, 3),), ["[abc]"]),
+        ("a bc d", ((2, 4),), ["a ", "[bc]", " d"]),
+        ("🌉 ab", ((0, 1), (2, 4)), ["[🌉]", " ", "[ab]"]),
+        ("", (), []),
+    ],
+)
+def test_text_is_cut_at_the_rationale(text: str, spans: tuple[tuple[int, int], ...], pieces: list[str]) -> None:
+    """In characters of the original text, whatever the order of the spans."""
+    for order in (spans, spans[::-1]):
+        found = segments(make_finding(text, spans=order))
+        assert [piece if score is None else f"[{piece}]" for piece, score in found] == pieces

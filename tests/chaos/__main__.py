@@ -1,0 +1,78 @@
+"""Runs the fault suite: `python -m tests.chaos [--short] [--kafka-home DIR | --kafka HOST:PORT] [--only NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from tests.chaos.arena import Arena, Row
+from tests.chaos.brokers import ApacheKafka, Broker, Emulator, Foreign
+from tests.chaos.report import RESULTS, table, write_rows
+from tests.chaos.suite import SCENARIOS
+
+
+def main() -> int:
+    """Run the scenarios one after the other; return 1 when any of them failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="the version that `make test` runs; writes no results")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--kafka-home", type=Path, metavar="DIR", help="an unpacked Apache Kafka; needs Java 17")
+    where.add_argument("--kafka", metavar="HOST:PORT", help="a broker of your own; it is left alone")
+    parser.add_argument("--only", action="append", choices=list(SCENARIOS), metavar="NAME", help=", ".join(SCENARIOS))
+    parser.add_argument("--soak-s", type=float, default=1800.0, metavar="S", help="length of the soak (1800)")
+    parser.add_argument("--seed", type=int, default=20_240_229)
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
+    args = parser.parse_args()
+
+    rows: list[Row] = []
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="sitrep-chaos-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        broker: Broker
+        if args.kafka:
+            broker = Foreign(args.kafka)
+        elif args.kafka_home:
+            broker = ApacheKafka(args.kafka_home, folder / "kafka")
+        else:
+            broker = Emulator("kafka", folder / "kafka")
+        redis = Emulator("redis", folder / "redis")
+        arena = Arena(
+            broker=broker, redis=redis, folder=folder, short=args.short, seed=args.seed,
+            kafka_home=args.kafka_home, soak_s=args.soak_s,
+        )  # fmt: skip
+        try:
+            for name in args.only or SCENARIOS:
+                entry = SCENARIOS[name]
+                why = entry.unfit(broker, short=args.short and not args.only)
+                if why:
+                    print(f"{name}: left out, {why}", flush=True)
+                    continue
+                start = time.monotonic()
+                try:
+                    row = asyncio.run(entry.run(arena))
+                except Exception:
+                    failed.append(name)
+                    print(
+                        f"{name}: FAILED after {time.monotonic() - start:.0f} s\n{traceback.format_exc()}", flush=True
+                    )
+                else:
+                    rows.append(row)
+                    print(f"{name}: {time.monotonic() - start:.0f} s, {row}", flush=True)
+        finally:
+            broker.stop()
+            redis.stop()
+    print(table(rows))
+    if not args.short:
+        write_rows(rows, args.results)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Where a scenario plays: topics of its own on a broker, workers, posts fed in, and the ledger read from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from stream.headers import Headers
+from stream.ledger import Ledger, read_ledger
+from stream.records import Post, encode
+from stream.topics import Topics, create_topics, topics
+from tests.chaos.processes import WorkerProcess
+
+_QUICK = {
+    "session_timeout_s": 6,
+    "drain_timeout_s": 5,
+    "request_timeout_s": 5,
+    "publish_timeout_s": 120,
+    "linger_s": 0.02,
+    "ready_stall_s": 20,
+    "image_timeout_s": 3,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """One record for the posts topic, as bytes."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = field(default_factory=list)
+    partition: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Field:
+    """Everything that one scenario needs, under one prefix."""
+
+    kafka: str
+    redis: str
+    prefix: str
+    folder: Path
+    topics: Topics
+    flags: dict[str, Any]
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    def worker(self, *, stage: str = "all", classifier: str = "sleep:0.001", ready: bool = True, **flags: Any) -> Any:
+        """Start a worker; waits until it is ready unless told otherwise."""
+        worker = WorkerProcess(
+            flags={**self.flags, **flags},
+            log_file=self.folder / f"worker-{len(self.workers)}.log",
+            stage=stage,
+            classifier=classifier,
+        )
+        self.workers.append(worker)
+        if ready:
+            worker.wait_ready()
+        return worker
+
+    async def feed(self, records: Iterable[Raw], *, per_s: float | None = None) -> int:
+        """Deliver the records, each confirmed by the broker, and return how many; waits for a broker that is away."""
+        n_sent = 0
+        start = time.monotonic()
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.kafka, enable_idempotence=True, acks="all", max_request_size=8 * 1_048_576
+        )
+        await producer.start()
+        try:
+            deliveries = []
+            for record in records:
+                if per_s is not None:
+                    await asyncio.sleep(max(0.0, start + n_sent / per_s - time.monotonic()))
+                deliveries.append(await producer.send(
+                    self.topics.posts.name, record.value, key=record.key, partition=record.partition,
+                    headers=record.headers,
+                ))  # fmt: skip
+                n_sent += 1
+            await asyncio.gather(*deliveries)
+        finally:
+            await producer.stop()
+        return n_sent
+
+    async def committed(self, role: str = "prepare") -> dict[int, int]:
+        """Return the group's committed offsets, by partition."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka, request_timeout_ms=5_000)
+        try:
+            await admin.start()
+            stored = await admin.list_consumer_group_offsets(f"{self.prefix}{role}")
+        finally:
+            await admin.close()
+        return {tp.partition: meta.offset for tp, meta in stored.items() if meta.offset >= 0}
+
+    async def ends(self, topic: str | None = None) -> dict[int, int]:
+        """Return the end offset of each partition, of the posts topic unless told otherwise."""
+        name = topic or self.topics.posts.name
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka, request_timeout_ms=5_000)
+        try:
+            await consumer.start()
+            known = await consumer.topics()
+            assert name in known, f"{name} is not among {sorted(known)}"
+            partitions = consumer.partitions_for_topic(name) or set()
+            ends = await consumer.end_offsets([TopicPartition(name, number) for number in partitions])
+        finally:
+            await consumer.stop()
+        return {tp.partition: offset for tp, offset in ends.items()}
+
+    async def settled(self, timeout_s: float, role: str = "prepare") -> float:
+        """Wait until everything on the posts topic is committed, and return the seconds it took."""
+        start = time.monotonic()
+        state: object = None
+        while time.monotonic() - start < timeout_s:
+            try:
+                ends, done = await self.ends(), await self.committed(role)
+            except (KafkaError, OSError, AssertionError) as error:
+                state = error
+            else:
+                state = {number: (done.get(number), end) for number, end in ends.items() if done.get(number, 0) < end}
+                if not state:
+                    return time.monotonic() - start
+            await asyncio.sleep(0.2)
+        logs = "\n".join(f"--- {worker.log_file.name}\n{worker.log(2500)}" for worker in self.workers[-4:])
+        raise AssertionError(f"not settled after {timeout_s} s: (committed, end) {state}\n{logs}")
+
+    async def recovery_s(self, timeout_s: float = 90.0) -> float:
+        """Return the seconds from now until every partition with posts waiting has moved on."""
+        start = time.monotonic()
+        ends, before = await self.ends(), await self.committed()
+        while True:
+            now = await self.committed()
+            if all(now.get(p, 0) >= end or now.get(p, 0) > before.get(p, 0) for p, end in ends.items()):
+                return time.monotonic() - start
+            assert time.monotonic() - start < timeout_s, f"no recovery in {timeout_s} s: {before} {now} {ends}"
+            await asyncio.sleep(0.1)
+
+    async def ledger(self) -> Ledger:
+        """Return the ledger as the topics have it."""
+        return await read_ledger(self.kafka, self.topics)
+
+    async def committed_without_outcome(self) -> int:
+        """Return how many posts lie before a committed offset and have no outcome: never any, at any time."""
+        done = await self.committed()  # first: what is committed now has its outcome on the topics by now
+        ledger = await self.ledger()
+        return sum(missing.origin.offset < done.get(missing.origin.partition, 0) for missing in ledger.missing)
+
+
+@asynccontextmanager
+async def playing_field(
+    *, kafka: str, redis: str, name: str, folder: Path, partitions: int = 4, replication: int = 1, **flags: Any
+) -> AsyncIterator[Field]:
+    """Make the topics, and end every worker afterwards."""
+    prefix = f"{name}-{secrets.token_hex(4)}."
+    settings = {**_QUICK, "kafka": kafka, "redis": redis, "prefix": prefix, "partitions": partitions, **flags}
+    wanted = topics(
+        prefix=prefix, n_partitions=partitions, max_record_bytes=int(settings.get("max_record_bytes", 2_097_152))
+    )
+    folder = folder / prefix.rstrip(".")
+    folder.mkdir(parents=True)
+    ground = Field(kafka=kafka, redis=redis, prefix=prefix, folder=folder, topics=wanted, flags=settings)
+    await create_topics(kafka, wanted.all(), replication=replication)
+    try:
+        yield ground
+    finally:
+        for worker in ground.workers:
+            worker.end()
+
+
+def numbered(n_posts: int, *, start: int = 0, word: str = "bridge down") -> list[Raw]:
+    """Return numbered posts, spread over the partitions by their ids."""
+    posts = [Post(id=f"post-{number:06}", text=f"{word} number {number}") for number in range(start, start + n_posts)]
+    return [Raw(key=post.id.encode(), value=encode(post)) for post in posts]

@@ -1,0 +1,37 @@
+"""The rows of full runs, kept as JSON and shown as a table; rows of faults not run this time stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.chaos.arena import Row
+
+RESULTS = Path(__file__).resolve().parent / "results"
+_HEADERS = ("fault", "broker", "runs", "posts", "missing", "repeated", "differing", "recovery, s")
+
+
+def read_rows(folder: Path = RESULTS) -> list[Row]:
+    """Return the rows of the last full runs; none when there are none."""
+    file = folder / "summary.json"
+    return msgspec.json.decode(file.read_bytes(), type=list[Row]) if file.exists() else []
+
+
+def write_rows(rows: Sequence[Row], folder: Path = RESULTS) -> None:
+    """Write `summary.json` and `table.md`; a row replaces that of the same fault on the same broker."""
+    merged = {(row.fault, row.broker): row for row in [*read_rows(folder), *rows]}
+    kept = sorted(merged.values(), key=lambda row: (row.broker, row.fault))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
+    (folder / "table.md").write_text(table(kept), "utf-8")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [f"| {' | '.join(_HEADERS)} |", f"|{'---|' * len(_HEADERS)}"]
+    for row in rows:
+        cells = (row.fault, row.broker, row.runs, row.posts, row.missing, row.duplicates, row.differing, row.recovery_s)
+        lines.append(f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else str(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"

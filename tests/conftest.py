@@ -1,0 +1,33 @@
+"""Servers for the tests: embedded by default, or those that the options name."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import EmbeddedServices, embedded
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests use servers of one's own."""
+    parser.addoption("--kafka", metavar="HOST:PORT", help="a Kafka broker of your own")
+    parser.addoption("--redis", metavar="URL", help="a Redis of your own")
+    parser.addoption("--kafka-home", metavar="DIR", help="an unpacked Apache Kafka to start; needs Java 17")
+
+
+@pytest.fixture(scope="session")
+def services(request: pytest.FixtureRequest) -> Iterator[EmbeddedServices]:
+    """Kafka and Redis for the session; a missing one skips here and fails in CI."""
+    kafka, redis = request.config.getoption("--kafka"), request.config.getoption("--redis")
+    home = request.config.getoption("--kafka-home")
+    if importlib.util.find_spec("noida_db") is None and not (redis and (kafka or home)):
+        missing = "the extra `embedded` is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with embedded(kafka=kafka, redis=redis, kafka_home=Path(home) if home else None) as started:
+        yield started

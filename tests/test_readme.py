@@ -1,0 +1,156 @@
+"""The README is true: its commands run, its generated parts are current, what it links to exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import EmbeddedServices, embedded, free_port
+from deploy.readme import filled
+from deploy.sample_posts import SAMPLES_FOLDER
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+INLINE = [command for command in re.findall(r"`(sitrep [^`]+)`", README) if "--help" not in command]
+SITREP = [sys.executable, "-m", "deploy.cli"]
+
+
+def test_generated_parts_are_current() -> None:
+    """`make readme` would change nothing."""
+    assert filled(README) == README
+
+
+def test_links_and_pictures_exist() -> None:
+    """Each relative link leads somewhere."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_make_targets_exist() -> None:
+    """Each `make` target that the README names is in the Makefile; CI itself runs `make test`."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    named = {line.split()[1] for line in COMMANDS if line.startswith("make ")}
+    named |= {name.split()[0] for name in re.findall(r"`make ([a-z]+)`", README)}
+    assert {"demo", "test"} <= named
+    assert [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
+
+
+class Reader:
+    """Somebody who follows the README in an empty folder, with services of their own."""
+
+    def __init__(self, services: EmbeddedServices, folder: Path) -> None:
+        self.services = services
+        self.folder = folder
+        self.environ = {
+            **os.environ,
+            "SITREP_KAFKA": services.kafka,
+            "SITREP_REDIS": services.redis,
+            "SITREP_PARTITIONS": "3",
+            "SITREP_WEB_PORT": str(free_port()),
+            "PYTHONPATH": str(ROOT),
+        }
+        photo = (SAMPLES_FOLDER / "images" / "bridge-1.jpg").read_bytes()
+        (folder / "photo.jpg").write_bytes(photo)
+        posts = [{"id": f"reader-{n}", "text": f"Bridge {n} collapsed, cars in the river"} for n in range(3)]
+        (folder / "posts.jsonl").write_text("\n".join(map(json.dumps, posts)), "utf-8")
+        (folder / "DIR").mkdir()
+        (folder / "DIR" / "p.jpg").write_bytes(photo)
+        table = "tweet_id\timage_id\ttweet_text\timage\n1\t1_0\tFlooded street in the old town\tp.jpg\n"
+        (folder / "pairs.tsv").write_text(table, "utf-8")
+
+    def arguments(self, command: str) -> list[str]:
+        """The command with the reader's own values for HOST:PORT and ID."""
+        host = self.services.redis.split("/")[2]
+        text = command.replace("redis://HOST:PORT", f"redis://{host}")
+        text = text.replace("HOST:PORT", self.services.kafka).replace(" ID", " reader-0")
+        return [*SITREP, *shlex.split(text)[1:]]
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that ends by itself."""
+        return subprocess.run(
+            self.arguments(command),
+            env=self.environ,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def start(self, command: str) -> subprocess.Popen[bytes]:
+        """Start a command that runs until it is told to stop, and wait until it says it is up."""
+        port = free_port()
+        log = self.folder / f"{port}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                self.arguments(command),
+                env={**self.environ, "SITREP_WEB_PORT": str(port)},
+                cwd=self.folder,
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + 60
+        while b"partitions assigned" not in log.read_bytes():
+            assert process.poll() is None, log.read_text("utf-8")
+            assert time.monotonic() < deadline, log.read_text("utf-8")
+            time.sleep(0.1)
+        return process
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """The reader, with topics and a worker, and the example posts already replayed."""
+    with embedded() as services:
+        reader = Reader(services, tmp_path_factory.mktemp("reader"))
+        answer = reader.run("sitrep topics create")
+        assert answer.returncode == 0, answer.stderr
+        worker = reader.start("sitrep worker")
+        try:
+            answer = reader.run("sitrep replay posts.jsonl --wait")
+            assert answer.returncode == 0, answer.stderr
+            yield reader
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(60) == 0
+
+
+LONG = [command for command in COMMANDS if command.startswith("sitrep worker")]
+SHORT = [command for command in dict.fromkeys(COMMANDS + INLINE) if command not in LONG and command[:4] != "make"]
+PAIRED = {"sitrep up", "sitrep down", "sitrep worker"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("command", [command for command in SHORT if command not in PAIRED])
+def test_command_runs(reader: Reader, command: str) -> None:
+    """Each command of the README that ends by itself exits with 0."""
+    answer = reader.run(command)
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("command", LONG)
+def test_worker_starts_and_stops(reader: Reader, command: str) -> None:
+    """Each worker command of the README comes up and ends cleanly on SIGTERM."""
+    worker = reader.start(command)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+
+
+@pytest.mark.integration
+def test_up_and_down(reader: Reader) -> None:
+    """`sitrep up` and `sitrep down` start and stop services of their own."""
+    assert reader.run("sitrep up").returncode == 0
+    assert reader.run("sitrep down").returncode == 0

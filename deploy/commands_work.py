@@ -156,4 +156,4 @@ def _classify(text: str, image: PreparedImage | None, settings: Settings) -> Fin
     [prediction] = classifier.predict([example(prepared)])
     check_prediction(prediction, classifier.classes)
     info = ModelInfo(name=classifier.name, version=classifier.version, digest=classifier.digest)
-    return make_finding(prepared, prediction, info, now=now_utc())
+    return make_finding(prepared, prediction, info, languages=classifier.languages, now=now_utc())

@@ -57,6 +57,7 @@ class RationaleClassifier:
         self.version = config.version
         self.digest = f"sha256:{config.weights_sha256}"
         self.classes = tuple(config.classes)
+        self.languages = tuple(config.languages)
         self.alert_threshold = config.alert_threshold
 
     @classmethod

@@ -72,6 +72,7 @@ class ModelConfig(_FromDict):
     name: str
     version: str
     classes: tuple[str, ...]
+    languages: tuple[str, ...]  # BCP 47 primary subtags it was tested in
     text: TextConfig
     image: ImageConfig
     selection: SelectionConfig

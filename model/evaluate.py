@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from model import data
 from model.classifier import RationaleClassifier, Selection
-from model.data import RationaleRow, TextRow
+from model.corpus import load_corpus
+from model.crossval import tfidf
+from model.data import ImageRow, RationaleRow, TextRow
 from model.measures import Labels, Probs, auprc, classification, token_f1
 from model.records import CLASSES, Example
 from model.tables import markdown
@@ -48,6 +50,7 @@ def evaluate(classifier: RationaleClassifier, folder: Path, held_out: Sequence[s
     labels = np.array([row.label for row in rows])
     report: dict[str, Any] = {"version": classifier.version, "digest": classifier.digest}
     report["held_out"] = _views(classifier, examples, labels)
+    report["held_out_tfidf"] = classification(labels, _tfidf(folder, rows))
     restored = np.array([row.pixels == "restored" for row in rows])
     for name, chosen in (("restored", restored), ("original", ~restored)):
         part = [example for example, keep in zip(examples, chosen, strict=True) if keep]
@@ -56,6 +59,12 @@ def evaluate(classifier: RationaleClassifier, folder: Path, held_out: Sequence[s
     report["hagupit"] = plausibility(classifier, data.rationale_rows(folder, "typhoon_hagupit_2014"))
     report["ms_per_post_one_thread"] = timings(classifier, examples)
     return report
+
+
+def _tfidf(folder: Path, rows: Sequence[ImageRow]) -> Probs:
+    """The linear text baseline: whole posts, trained on the official train split."""
+    probs: Probs = tfidf(load_corpus(folder).train, [row.text for row in rows]).exp().numpy()
+    return probs
 
 
 def official_test(classifier: RationaleClassifier, folder: Path) -> dict[str, Any]:

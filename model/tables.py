@@ -15,17 +15,20 @@ def markdown(shipped: Mapping[str, Any], crossval: Mapping[str, Any]) -> str:
         "| rows | input | n | accuracy | Macro-F1 | weighted F1 | ECE |",
         "|---|---|---|---|---|---|---|",
     ]
+    lines.append(_row("held-out fold, text only", "linear TF-IDF, full input", shipped["held_out_tfidf"]))
     for rows, report in (("held-out fold, text and image", held), ("official test, text only", test)):
         lines += [_row(rows, view, report[view]) for view in ("rationale only", "full input", "rationale removed")]
     n_seeds = crossval["n_seeds"]
     lines += [
         "",
-        f"Official test rows with pixels, 5 grouped stratified folds, image head and fusion over {n_seeds} seeds:",
+        "Official test rows with pixels, 5 grouped stratified folds,"
+        f" image head and fusion over {n_seeds} {'seed' if n_seeds == 1 else 'seeds'}:",
         "",
         "| input | n | accuracy | Macro-F1 | weighted F1 | ECE |",
         "|---|---|---|---|---|---|",
     ]
-    lines += [_folds_row(name, scores) for name, scores in crossval.items() if isinstance(scores, dict)]
+    folds = [(name, scores) for name, scores in crossval.items() if isinstance(scores, dict)]
+    lines += [_folds_row(name, scores, n_seeds) for name, scores in folds]
     timing = shipped["ms_per_post_one_thread"]
     lines += [
         "",
@@ -47,9 +50,9 @@ def _row(rows: str, view: str, scores: Mapping[str, Any]) -> str:
     )
 
 
-def _folds_row(name: str, scores: Mapping[str, Any]) -> str:
+def _folds_row(name: str, scores: Mapping[str, Any], n_seeds: int) -> str:
     def cell(key: str) -> str:
-        spread = f" ± {scores[f'{key}_sd']:.3f}" if f"{key}_sd" in scores else ""
+        spread = f" ± {scores[f'{key}_sd']:.3f}" if n_seeds > 1 and f"{key}_sd" in scores else ""
         return f"{scores[key]:.3f}{spread}"
 
     cells = " | ".join(cell(key) for key in ("accuracy", "macro_f1", "weighted_f1", "ece"))

@@ -29,6 +29,7 @@ def tiny_checkpoint(path: Path, seed: int = 0) -> Path:
         name="tiny",
         version=f"tiny-0.0.{seed}",
         classes=CLASSES,
+        languages=("en",),
         text=TextConfig(
             n_pieces=len(pieces),
             max_tokens=96,

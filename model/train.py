@@ -224,6 +224,7 @@ def make_config(run: Run, kit: TextKit, shipped: crossval.Fitted, text_dev: Tens
         name=NAME,
         version=VERSION,
         classes=CLASSES,
+        languages=("en",),
         text=kit.config,
         image=IMAGE,
         selection=SELECTION,

@@ -48,6 +48,7 @@ class ClassifyStage:
         self._on_dead_letter = on_dead_letter
         self._model = ModelInfo(name=classifier.name, version=classifier.version, digest=classifier.digest)
         self._classes = tuple(classifier.classes)
+        self._languages = tuple(classifier.languages)
         self._publishing: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_MAX_PUBLISHING)
 
@@ -130,7 +131,7 @@ class ClassifyStage:
 
     def _decided(self, job: Job, prediction: Prediction) -> Decided:
         check_prediction(prediction, self._classes)
-        finding = make_finding(job.prepared, prediction, self._model, now=now_utc())
+        finding = make_finding(job.prepared, prediction, self._model, languages=self._languages, now=now_utc())
         return Decided(job=job, finding=finding, alert=make_alert(finding, threshold=self._alert_threshold))
 
     async def _dead_letter(self, job: Job, error: Exception) -> None:

@@ -20,6 +20,7 @@ class Classifier(Protocol):
     version: str
     digest: str
     classes: tuple[str, ...]
+    languages: tuple[str, ...]
     alert_threshold: float
 
     def predict(self, examples: Sequence[Any]) -> list[Any]:

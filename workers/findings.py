@@ -46,8 +46,14 @@ def check_prediction(prediction: Prediction, classes: tuple[str, ...]) -> None:
         raise InvalidPrediction(f"the probabilities {probs} are not a distribution")
 
 
-def make_finding(prepared: PreparedPost, prediction: Prediction, model: ModelInfo, *, now: datetime) -> Finding:
-    """Return the finding; its content depends on the post and the model version alone."""
+def make_finding(
+    prepared: PreparedPost, prediction: Prediction, model: ModelInfo, *, languages: tuple[str, ...], now: datetime
+) -> Finding:
+    """Return the finding; its content depends on the post and the model version alone.
+
+    A post that says it is in none of the `languages` that the model was tested in is degraded: its
+    probabilities were never calibrated.
+    """
     post = prepared.post
     return Finding(
         id=finding_id(post.id, model.version),
@@ -60,7 +66,7 @@ def make_finding(prepared: PreparedPost, prediction: Prediction, model: ModelInf
             Span(start=span.start, end=span.end, score=round(span.score, _DIGITS)) for span in prediction.spans
         ],
         image_rationale=_image_rationale(prepared.image, prediction.image),
-        degraded=[*prepared.degraded, *prediction.fallbacks],
+        degraded=[*prepared.degraded, *prediction.fallbacks, *_untested(post.lang, languages)],
         model=model,
         origin=prepared.origin,
         posted_at=post.created_at,
@@ -100,6 +106,12 @@ def now_utc() -> datetime:
     """Return the time to the millisecond, as Kafka keeps it."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _untested(lang: str | None, languages: tuple[str, ...]) -> list[str]:
+    if lang is None or lang.replace("_", "-").partition("-")[0].lower() in ("", "und", *languages):
+        return []
+    return ["language_untested"]
 
 
 def _image_rationale(image: PreparedImage | None, rationale: Any) -> ImageRationale | None:

@@ -26,6 +26,7 @@ class StubClassifier:
     version: str = "stub-1"
     digest: str = "sha256:stub"
     classes: tuple[str, ...] = CLASSES
+    languages: tuple[str, ...] = ("en",)
     alert_threshold: float = 0.9
     seconds_per_post: float = 0.0
     oom_above: int = 1_000_000

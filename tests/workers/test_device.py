@@ -17,6 +17,7 @@ from workers.errors import ClassifierHung, ClassifierTimeout
 class _Scripted:
     name = version = digest = "scripted"
     classes: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
     alert_threshold = 1.0
 
     def __init__(self) -> None:

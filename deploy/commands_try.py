@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     posts: Annotated[int | None, typer.Option("--posts", metavar="N", min=1, help="How many sample posts.")] = None,
-    rate: Annotated[float, typer.Option("--rate", metavar="N", min=0.1, help="Posts per second.")] = 20.0,
+    rate: Annotated[float, typer.Option("--rate", metavar="N", min=0.1, help="Posts per second.")] = 10.0,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, max=16, help="How many workers.")] = 1,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Stay after the sample, and serve the page, until Ctrl-C.")

@@ -227,7 +227,7 @@ def _alerts(board: Board, width: int, height: int) -> RenderableType:
     n_shown = max(1, (height - 2) // 3)
     lines: list[RenderableType] = []
     for alert in list(board.alerts)[-n_shown:]:
-        line = Text(f"{alert.probability:.0%} ", "bold white on red") + Text(f" {headline(alert)}", "bold red")
+        line = Text.assemble((f" {alert.probability:.0%} ", "bold white on red"), (f" {headline(alert)}", "bold red"))
         lines.append(Padding(clipped(line, 2 * (width - 5)), (0, 0, 0 if width > _SIDE_WIDTH else 1, 0)))
     if not lines:
         lines = [Text("no alert so far", "dim")]

@@ -41,6 +41,9 @@ class SitrepApp(faust.App):  # type: ignore[misc]  # Faust is untyped
             await self.pipeline.drain()
         await super().on_stop()
 
+    def _create_directories(self) -> None:
+        """Make none of Faust's folders for tables: nothing is kept on disk."""
+
     def fail(self, error: BaseException) -> None:
         """Stop the worker with an error: nothing unconfirmed is committed, its supervisor starts it anew."""
         if self.failure is None:

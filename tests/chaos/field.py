@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from stream.errors import StreamError
 from stream.headers import Headers
 from stream.ledger import Ledger, read_ledger
+from stream.reader import topic_bounds
 from stream.records import Post, encode
 from stream.topics import Topics, create_topics, topics
 from tests.chaos.processes import WorkerProcess
 
+T = TypeVar("T")
+
+_PATIENCE_S = 60.0
 _QUICK = {
     "session_timeout_s": 6,
     "drain_timeout_s": 5,
@@ -53,14 +58,27 @@ class Field:
     topics: Topics
     flags: dict[str, Any]
     workers: list[WorkerProcess] = field(default_factory=list)
+    flows: list[asyncio.Task[int]] = field(default_factory=list)
 
-    def worker(self, *, stage: str = "all", classifier: str = "sleep:0.001", ready: bool = True, **flags: Any) -> Any:
-        """Start a worker; waits until it is ready unless told otherwise."""
+    def worker(
+        self,
+        *,
+        stage: str = "all",
+        classifier: str = "sleep:0.001",
+        ready: bool = True,
+        via: Mapping[int, int] | None = None,
+        **flags: Any,
+    ) -> WorkerProcess:
+        """Start a worker; waits until it is ready unless told otherwise.
+
+        `via` leads its connections to one loopback port through another, where a proxy listens.
+        """
         worker = WorkerProcess(
             flags={**self.flags, **flags},
             log_file=self.folder / f"worker-{len(self.workers)}.log",
             stage=stage,
             classifier=classifier,
+            via=via or {},
         )
         self.workers.append(worker)
         if ready:
@@ -90,56 +108,63 @@ class Field:
             await producer.stop()
         return n_sent
 
-    async def committed(self, role: str = "prepare") -> dict[int, int]:
-        """Return the group's committed offsets, by partition."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka, request_timeout_ms=5_000)
+    @asynccontextmanager
+    async def flow(self, n_posts: int, *, per_s: float, start: int = 0) -> AsyncIterator[asyncio.Task[int]]:
+        """Feed numbered posts in the background; await what this yields to have them all delivered."""
+        feeding = asyncio.create_task(self.feed(numbered(n_posts, start=start), per_s=per_s))
+        self.flows.append(feeding)
         try:
-            await admin.start()
-            stored = await admin.list_consumer_group_offsets(f"{self.prefix}{role}")
+            yield feeding
         finally:
-            await admin.close()
-        return {tp.partition: meta.offset for tp, meta in stored.items() if meta.offset >= 0}
+            feeding.cancel()
+
+    async def committed(self, role: str = "prepare") -> dict[int, int]:
+        """Return the group's committed offsets, by partition; waits for a broker that is away."""
+        return await _patiently(self._committed, role)
 
     async def ends(self, topic: str | None = None) -> dict[int, int]:
-        """Return the end offset of each partition, of the posts topic unless told otherwise."""
-        name = topic or self.topics.posts.name
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka, request_timeout_ms=5_000)
-        try:
-            await consumer.start()
-            known = await consumer.topics()
-            assert name in known, f"{name} is not among {sorted(known)}"
-            partitions = consumer.partitions_for_topic(name) or set()
-            ends = await consumer.end_offsets([TopicPartition(name, number) for number in partitions])
-        finally:
-            await consumer.stop()
-        return {tp.partition: offset for tp, offset in ends.items()}
+        """Return the end offset of each partition, of the posts topic unless told otherwise; waits as `committed`."""
+        bounds = await _patiently(topic_bounds, self.kafka, topic or self.topics.posts.name)
+        return {partition: bound.end for partition, bound in bounds.items()}
+
+    async def lag(self) -> int:
+        """Return how many posts on their topic are not committed."""
+        done = await self.committed()
+        return sum(end - done.get(partition, 0) for partition, end in (await self.ends()).items())
 
     async def settled(self, timeout_s: float, role: str = "prepare") -> float:
         """Wait until everything on the posts topic is committed, and return the seconds it took."""
         start = time.monotonic()
         state: object = None
         while time.monotonic() - start < timeout_s:
-            try:
-                ends, done = await self.ends(), await self.committed(role)
-            except (KafkaError, OSError, AssertionError) as error:
-                state = error
-            else:
-                state = {number: (done.get(number), end) for number, end in ends.items() if done.get(number, 0) < end}
-                if not state:
-                    return time.monotonic() - start
+            done, ends = await self.committed(role), await self.ends()
+            state = {number: (done.get(number), end) for number, end in ends.items() if done.get(number, 0) < end}
+            if not state:
+                return time.monotonic() - start
             await asyncio.sleep(0.2)
         logs = "\n".join(f"--- {worker.log_file.name}\n{worker.log(2500)}" for worker in self.workers[-4:])
         raise AssertionError(f"not settled after {timeout_s} s: (committed, end) {state}\n{logs}")
 
     async def recovery_s(self, timeout_s: float = 90.0) -> float:
-        """Return the seconds from now until every partition with posts waiting has moved on."""
+        """Return the seconds from now until the commits of every partition have moved on.
+
+        While posts flow in, a partition where none waits counts only once it has committed a new one.
+        """
         start = time.monotonic()
-        ends, before = await self.ends(), await self.committed()
+        before = await self.committed()
         while True:
-            now = await self.committed()
-            if all(now.get(p, 0) >= end or now.get(p, 0) > before.get(p, 0) for p, end in ends.items()):
+            now, ends = await self.committed(), await self.ends()
+            flowing = any(not feeding.done() for feeding in self.flows)
+            stuck = [
+                partition
+                for partition, end in ends.items()
+                if now.get(partition, 0) <= before.get(partition, 0) and (flowing or now.get(partition, 0) < end)
+            ]
+            if not stuck:
                 return time.monotonic() - start
-            assert time.monotonic() - start < timeout_s, f"no recovery in {timeout_s} s: {before} {now} {ends}"
+            if time.monotonic() - start > timeout_s:
+                logs = "\n".join(f"--- {worker.log_file.name}\n{worker.log(2500)}" for worker in self.workers[-4:])
+                raise AssertionError(f"no recovery in {timeout_s} s: {stuck} of {before} {now} {ends}\n{logs}")
             await asyncio.sleep(0.1)
 
     async def ledger(self) -> Ledger:
@@ -151,6 +176,15 @@ class Field:
         done = await self.committed()  # first: what is committed now has its outcome on the topics by now
         ledger = await self.ledger()
         return sum(missing.origin.offset < done.get(missing.origin.partition, 0) for missing in ledger.missing)
+
+    async def _committed(self, role: str) -> dict[int, int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka, request_timeout_ms=5_000)
+        try:
+            await admin.start()
+            stored = await admin.list_consumer_group_offsets(f"{self.prefix}{role}")
+        finally:
+            await admin.close()
+        return {tp.partition: meta.offset for tp, meta in stored.items() if meta.offset >= 0}
 
 
 @asynccontextmanager
@@ -172,6 +206,18 @@ async def playing_field(
     finally:
         for worker in ground.workers:
             worker.end()
+
+
+async def _patiently(ask: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Ask a broker that may be away or new until it answers."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await ask(*args)
+        except (KafkaError, OSError, StreamError):
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 def numbered(n_posts: int, *, start: int = 0, word: str = "bridge down") -> list[Raw]:

@@ -30,13 +30,21 @@ class WorkerProcess:
     """One worker of the pipeline as its own process; its log goes to a file."""
 
     def __init__(
-        self, *, flags: Mapping[str, Any], log_file: Path, stage: str = "all", classifier: str = "sleep:0.001"
+        self,
+        *,
+        flags: Mapping[str, Any],
+        log_file: Path,
+        stage: str = "all",
+        classifier: str = "sleep:0.001",
+        via: Mapping[int, int] | None = None,
     ) -> None:
         self.web_port = free_port()
         self.log_file = log_file
         command = [sys.executable, "-m", "tests.chaos.worker", "--stage", stage, "--classifier", classifier]
         for name, value in {**flags, "web_port": self.web_port}.items():
             command += ["--set", f"{name}={value}"]
+        for port, proxy_port in (via or {}).items():
+            command += ["--via", f"{port}={proxy_port}"]
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 die_with_parent(command), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -83,12 +91,12 @@ class WorkerProcess:
         return self.log_file.read_text("utf-8", "replace")[-n_chars:] if self.log_file.exists() else ""
 
     def rss_bytes(self) -> int:
-        """Return its resident memory."""
-        return int(psutil.Process(self.pid).memory_info().rss)
+        """Return the resident memory of it and its children."""
+        return sum(process.memory_info().rss for process in self._family())
 
     def n_open_files(self) -> int:
-        """Return how many file descriptors it holds."""
-        return int(psutil.Process(self.pid).num_fds())
+        """Return how many file descriptors it and its children hold."""
+        return sum(process.num_fds() for process in self._family())
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body of one of its pages."""
@@ -126,3 +134,7 @@ class WorkerProcess:
                 return
             time.sleep(0.1)
         raise AssertionError(f"the worker is not ready after {timeout_s} s: {answer!r}\n{self.log()}")
+
+    def _family(self) -> list[psutil.Process]:
+        process = psutil.Process(self.pid)
+        return [process, *process.children(recursive=True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -190,6 +192,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             bootstrap=settings.kafka,
             topic=topic.name,
             group=f"{settings.prefix}{role}",
+            instance=settings.instance or f"{socket.gethostname()}-{settings.web_port or os.getpid()}",
             session_timeout_s=settings.session_timeout_s,
             max_stall_s=settings.max_stall_s,
             request_timeout_s=settings.request_timeout_s,

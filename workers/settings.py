@@ -34,8 +34,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     redis: Annotated[str, Meta(pattern="^(redis|rediss|unix)://", description="Redis URL")] = "redis://127.0.0.1:6379/0"
     prefix: Annotated[
-        str, Meta(pattern=r"^[a-zA-Z0-9._-]*$", description="prefix of topics, consumer groups and Redis keys")
+        str, Meta(pattern=r"^[a-zA-Z0-9._-]*\Z", description="prefix of topics, consumer groups and Redis keys")
     ] = "sitrep."
+    instance: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-zA-Z0-9._-]{0,200}\Z",
+            description="the worker's own name in its consumer group: started again under it after a crash, it takes"
+            " its partitions back at once; empty: host name and web_port",
+        ),
+    ] = ""
     partitions: Annotated[Positive, Meta(description="partitions of new topics")] = 12
     replication: Annotated[Positive, Meta(description="replicas of new topics")] = 1
     session_timeout_s: Annotated[Seconds, Meta(description="silence after which a worker loses its partitions")] = 10.0
@@ -79,7 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ready_stall_s: Annotated[
         Seconds, Meta(description="not ready when there is lag and no batch finished for so long")
     ] = 60.0
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$", description="log level")] = "info"
+    log_level: Annotated[str, Meta(pattern=r"^(debug|info|warning|error)\Z", description="log level")] = "info"
 
 
 class Sourced(Struct, frozen=True, kw_only=True):

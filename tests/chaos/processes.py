@@ -40,6 +40,7 @@ class WorkerProcess:
     ) -> None:
         self.web_port = free_port()
         self.log_file = log_file
+        self.instance = str(flags.get("instance", ""))
         command = [sys.executable, "-m", "tests.chaos.worker", "--stage", stage, "--classifier", classifier]
         for name, value in {**flags, "web_port": self.web_port}.items():
             command += ["--set", f"{name}={value}"]

@@ -13,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -28,6 +32,19 @@ def settings_table() -> str:
     for setting in explain_settings(environ={}, file=None):
         shown = "the shipped one" if setting.value == str(SHIPPED_CHECKPOINT) else _code(setting.value)
         rows.append(f"| `{setting.name}` | `SITREP_{setting.name.upper()}` | {shown} | {setting.description} |")
+    return "\n".join(rows)
+
+
+def metrics_table() -> str:
+    """Return every metric with its kind and labels, as a worker registers them."""
+    registry = CollectorRegistry()
+    rows = ["| metric | kind | labels | what it says |", "|---|---|---|---|"]
+    for metric in vars(Metrics(registry)).values():
+        if isinstance(metric, MetricWrapperBase):
+            family = next(iter(metric.describe()))
+            suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+            labels = ", ".join(f"`{name}`" for name in metric._labelnames)
+            rows.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
     return "\n".join(rows)
 
 
@@ -62,6 +79,7 @@ def chaos_table() -> str:
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
+    "metrics": metrics_table,
     "model": model_table,
     "replay": replay_table,
     "chaos": chaos_table,

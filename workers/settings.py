@@ -75,7 +75,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         SHIPPED_CHECKPOINT
     )
     device: Annotated[str, Meta(description="torch device of the classifier")] = "cpu"
-    threads: Annotated[int, Meta(ge=0, description="CPU threads of the classifier; 0: torch decides")] = 0
+    threads: Annotated[
+        int, Meta(ge=0, description="CPU threads of the classifier; for more, run more workers; 0: torch decides")
+    ] = 1
     alert_threshold: Annotated[
         float, Meta(ge=0, le=1, description="probability of damage that raises an alert; 0: the checkpoint's own")
     ] = 0.0

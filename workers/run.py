@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +18,14 @@ from workers.errors import StartError
 from workers.settings import Settings
 
 if TYPE_CHECKING:
+    from workers.app import SitrepApp
     from workers.device import Classifier
     from workers.pipeline import Stage
 
 log = logging.getLogger(__name__)
+
+_LOOK_S = 0.25
+_STOP_S = 15.0
 
 
 def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | None = None) -> int:
@@ -44,6 +51,7 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
 
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per counter that nobody reads
     app = build_app(settings, stage=stage, classifier=classifier)
+    threading.Thread(target=_leave_in_time, args=(app, settings.drain_timeout_s), daemon=True).start()
     worker = faust.Worker(app, loglevel=settings.log_level.upper(), redirect_stdouts=False, quiet=True)
     try:
         worker.execute_from_commandline()
@@ -51,6 +59,19 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
         code = leaving.code if isinstance(leaving.code, int) else 1
         return 1 if app.failure is not None else code
     return 1 if app.failure is not None else 0
+
+
+def _leave_in_time(app: SitrepApp, drain_timeout_s: float) -> None:
+    """End the process when its stop takes too long: Faust's clients wait for an absent broker without end.
+
+    What is not committed by then is handled again, as after any crash.
+    """
+    while not app.should_stop and app.failure is None:
+        time.sleep(_LOOK_S)
+    time.sleep(_STOP_S if app.failure is not None else drain_timeout_s + _STOP_S)
+    log.error("the worker ends by force: its stop hangs, as without a broker")
+    logging.shutdown()
+    os._exit(1)
 
 
 def load_classifier(settings: Settings) -> Classifier:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
-from tests.chaos.arena import Arena, Row
+from tests.chaos.arena import RESULTS, Arena, Row
 from tests.chaos.brokers import ApacheKafka, Broker, Emulator, Foreign
-from tests.chaos.report import RESULTS, table, write_rows
+from tests.chaos.report import table, write_rows
 from tests.chaos.suite import SCENARIOS
 
 
@@ -29,6 +30,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     args = parser.parse_args()
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point here
+
     rows: list[Row] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sitrep-chaos-", ignore_cleanup_errors=True) as temporary:
@@ -43,7 +46,7 @@ def main() -> int:
         redis = Emulator("redis", folder / "redis")
         arena = Arena(
             broker=broker, redis=redis, folder=folder, short=args.short, seed=args.seed,
-            kafka_home=args.kafka_home, soak_s=args.soak_s,
+            kafka_home=args.kafka_home, soak_s=args.soak_s, results=args.results,
         )  # fmt: skip
         try:
             for name in args.only or SCENARIOS:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import msgspec
 from stream.ledger import Ledger
 from tests.chaos.brokers import Broker, Emulator
 from tests.chaos.field import Field, playing_field
+from tests.chaos.proxy import Proxy
+
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -39,11 +43,27 @@ class Arena:
     seed: int = 20_240_229
     kafka_home: Path | None = None
     soak_s: float = 1800.0
+    results: Path = RESULTS
 
     def field(self, name: str, **settings: Any) -> AbstractAsyncContextManager[Field]:
         """Return a field of its own for a scenario; see `playing_field`."""
         servers = {"kafka": self.broker.bootstrap, "redis": self.redis.url, **settings}
         return playing_field(name=name, folder=self.folder, **servers)
+
+    @contextmanager
+    def proxies(self, name: str, *ports: int) -> Iterator[list[Proxy]]:
+        """Open a proxy before each of the ports."""
+        opened = [Proxy(port, chance=self.chance(f"{name}-{number}")) for number, port in enumerate(ports)]
+        try:
+            yield opened
+        finally:
+            for proxy in opened:
+                proxy.stop()
+
+    @property
+    def kafka_port(self) -> int:
+        """The port of the broker's first node."""
+        return int(self.broker.bootstrap.partition(",")[0].rpartition(":")[2])
 
     def chance(self, name: str) -> random.Random:
         """Return the scenario's own random numbers, the same in every run."""

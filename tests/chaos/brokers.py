@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import resource
 import shutil
 import subprocess
 import time
@@ -30,6 +31,12 @@ class Broker(Protocol):
     def start(self, node: int = 0) -> None:
         """Start a node on its data and wait until it answers."""
 
+    def fill_disk(self) -> None:
+        """Have every write to a file fail, as on a full disk; the broker may end of it."""
+
+    def free_disk(self) -> None:
+        """Let files be written again, and start the broker if it ended."""
+
     def stop(self) -> None:
         """End all nodes for good."""
 
@@ -42,11 +49,11 @@ class Emulator:
     def __init__(self, service: str, data_dir: Path) -> None:
         self.name = "embedded"
         self._service = service
-        self._port = free_port()
+        self.port = free_port()
         self._data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None
-        self.bootstrap = f"127.0.0.1:{self._port}"
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
 
     def kill(self, node: int = 0) -> None:
@@ -62,12 +69,25 @@ class Emulator:
         assert spec is not None and spec.origin is not None, "install the extra `embedded`"
         self._data_dir.mkdir(parents=True, exist_ok=True)
         command = [str(Path(spec.origin).parent / "noida-db"), "start", "--data-dir", str(self._data_dir)]
-        command += ["--host", "127.0.0.1", "--only", self._service, f"--{self._service}-port", str(self._port)]
+        command += ["--host", "127.0.0.1", "--only", self._service, f"--{self._service}-port", str(self.port)]
         self._process = _spawn(command, self._data_dir.with_suffix(".log"))
         if self._service == "kafka":
             _wait(lambda: kafka_answers(self.bootstrap), self._process, self._data_dir.with_suffix(".log"))
         else:
             _wait(lambda: redis_answers(self.url), self._process, self._data_dir.with_suffix(".log"))
+
+    def fill_disk(self) -> None:
+        """Have every write to a file fail, as on a full disk."""
+        assert self._process is not None
+        _limit_files(self._process, 0)
+
+    def free_disk(self) -> None:
+        """Let files be written again, and start it if it ended."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            _limit_files(self._process, resource.RLIM_INFINITY)
+        else:
+            self.start()
 
     def revive(self) -> None:
         """Start it unless it runs."""
@@ -101,6 +121,13 @@ class Foreign:
     def start(self, node: int = 0) -> None:
         """It runs already."""
 
+    def fill_disk(self) -> None:
+        """Refuse."""
+        raise AssertionError("this broker is not the test's to break")
+
+    def free_disk(self) -> None:
+        """Its disk was left alone."""
+
     def stop(self) -> None:
         """Leave it alone."""
 
@@ -115,7 +142,6 @@ class ApacheKafka:
         *,
         n_nodes: int = 1,
         overrides: Mapping[str, str] | None = None,
-        advertised_port: int | None = None,
     ) -> None:
         self.name = _version(home)
         self.n_nodes = n_nodes
@@ -123,10 +149,8 @@ class ApacheKafka:
         self._data_dir = data_dir
         self._overrides = dict(overrides or {})
         self._ports = [(free_port(), free_port()) for _ in range(n_nodes)]
-        self._advertised_port = advertised_port
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * n_nodes
-        self.port = self._ports[0][0]
-        self.bootstrap = ",".join(f"127.0.0.1:{advertised_port or port}" for port, _ in self._ports)
+        self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports)
         for node in range(n_nodes):
             self._format(node)
         for node in range(n_nodes):
@@ -146,6 +170,23 @@ class ApacheKafka:
         """Start a node on its data and wait until it answers."""
         self._launch(node)
         self._wait(node)
+
+    def fill_disk(self) -> None:
+        """Have every write to a file fail, as on a full disk; a broker without a usable log folder ends itself."""
+        for process in self._processes:
+            assert process is not None
+            _limit_files(process, 0)
+
+    def free_disk(self) -> None:
+        """Let files be written again, and start the nodes that ended."""
+        for node, process in enumerate(self._processes):
+            assert process is not None
+            try:
+                process.wait(1.0)
+            except subprocess.TimeoutExpired:
+                _limit_files(process, resource.RLIM_INFINITY)
+            else:
+                self.start(node)
 
     def stop(self) -> None:
         """End all nodes for good."""
@@ -174,7 +215,7 @@ class ApacheKafka:
             "node.id": str(node + 1),
             "controller.quorum.voters": ",".join(f"{i + 1}@127.0.0.1:{c}" for i, (_, c) in enumerate(self._ports)),
             "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._advertised_port or port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
@@ -225,6 +266,10 @@ def _version(home: Path) -> str:
 def _spawn(command: list[str], log_file: Path) -> subprocess.Popen[bytes]:
     with log_file.open("ab") as log:
         return subprocess.Popen(die_with_parent(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _limit_files(process: subprocess.Popen[bytes], size_bytes: int) -> None:
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
 
 
 def _wait(answers: object, process: subprocess.Popen[bytes], log_file: Path) -> None:

@@ -48,8 +48,7 @@ async def workers_come_and_go(arena: Arena) -> Row:
     chance = arena.chance("rebalances")
     async with arena.field("rebalances", partitions=arena.pick(12, 4), max_batch=16) as field:
         workers = [field.worker()]
-        feeding = asyncio.create_task(field.feed(numbered(int(per_s * seconds)), per_s=per_s))
-        try:
+        async with field.flow(int(per_s * seconds), per_s=per_s) as feeding:
             for _ in range(n_rebalances):
                 start = time.monotonic()
                 if len(workers) > 1 and (len(workers) == 3 or chance.random() < 0.5):
@@ -64,8 +63,6 @@ async def workers_come_and_go(arena: Arena) -> Row:
                 await asyncio.sleep(max(0.0, seconds / n_rebalances - (time.monotonic() - start)))
             recovery_s = await field.recovery_s()
             n_posts = await feeding
-        finally:
-            feeding.cancel()
         await field.settled(120)
         assert await field.committed_without_outcome() == 0
         ledger = await field.ledger()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +28,7 @@ from tests.chaos.processes import WorkerProcess
 T = TypeVar("T")
 
 _PATIENCE_S = 60.0
+_MAX_UNCONFIRMED = 2_000
 _QUICK = {
     "session_timeout_s": 6,
     "drain_timeout_s": 5,
@@ -73,8 +76,11 @@ class Field:
 
         `via` leads its connections to one loopback port through another, where a proxy listens.
         """
+        # a worker started after a crash takes the place of the one that crashed, as under a supervisor
+        taken = {worker.instance for worker in self.workers if worker.is_alive}
+        instance = next(name for name in map("worker-{}".format, itertools.count()) if name not in taken)
         worker = WorkerProcess(
-            flags={**self.flags, **flags},
+            flags={"instance": instance, **self.flags, **flags},
             log_file=self.folder / f"worker-{len(self.workers)}.log",
             stage=stage,
             classifier=classifier,
@@ -89,9 +95,8 @@ class Field:
         """Deliver the records, each confirmed by the broker, and return how many; waits for a broker that is away."""
         n_sent = 0
         start = time.monotonic()
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self.kafka, enable_idempotence=True, acks="all", max_request_size=8 * 1_048_576
-        )
+        # not idempotent: a post that the broker got twice must be told as a duplicate
+        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, acks="all", max_request_size=8 * 1_048_576)
         await producer.start()
         try:
             deliveries = []
@@ -103,15 +108,22 @@ class Field:
                     headers=record.headers,
                 ))  # fmt: skip
                 n_sent += 1
+                if len(deliveries) == _MAX_UNCONFIRMED:
+                    await asyncio.gather(*deliveries)
+                    deliveries.clear()
             await asyncio.gather(*deliveries)
         finally:
             await producer.stop()
         return n_sent
 
+    def flow(self, n_posts: int, *, per_s: float) -> AbstractAsyncContextManager[asyncio.Task[int]]:
+        """Feed numbered posts in the background; see `flowing`."""
+        return self.flowing(numbered(n_posts), per_s=per_s)
+
     @asynccontextmanager
-    async def flow(self, n_posts: int, *, per_s: float, start: int = 0) -> AsyncIterator[asyncio.Task[int]]:
-        """Feed numbered posts in the background; await what this yields to have them all delivered."""
-        feeding = asyncio.create_task(self.feed(numbered(n_posts, start=start), per_s=per_s))
+    async def flowing(self, records: Iterable[Raw], *, per_s: float) -> AsyncIterator[asyncio.Task[int]]:
+        """Feed in the background; await what this yields to have all records delivered."""
+        feeding = asyncio.create_task(self.feed(records, per_s=per_s))
         self.flows.append(feeding)
         try:
             yield feeding
@@ -146,25 +158,25 @@ class Field:
         raise AssertionError(f"not settled after {timeout_s} s: (committed, end) {state}\n{logs}")
 
     async def recovery_s(self, timeout_s: float = 90.0) -> float:
-        """Return the seconds from now until the commits of every partition have moved on.
+        """Return the seconds from now until every partition has committed twice, or has nothing left to commit.
 
-        While posts flow in, a partition where none waits counts only once it has committed a new one.
+        Twice, since the first may be a commit that was on its way when the fault began. While posts flow
+        in, no partition has nothing left.
         """
         start = time.monotonic()
-        before = await self.committed()
+        seen = await self.committed()
+        n_commits: Counter[int] = Counter()
         while True:
             now, ends = await self.committed(), await self.ends()
+            n_commits.update(partition for partition in now if now[partition] > seen.get(partition, 0))
+            seen = now
             flowing = any(not feeding.done() for feeding in self.flows)
-            stuck = [
-                partition
-                for partition, end in ends.items()
-                if now.get(partition, 0) <= before.get(partition, 0) and (flowing or now.get(partition, 0) < end)
-            ]
-            if not stuck:
+            waiting = [p for p, end in ends.items() if n_commits[p] < 2 and (flowing or now.get(p, 0) < end)]
+            if not waiting:
                 return time.monotonic() - start
             if time.monotonic() - start > timeout_s:
                 logs = "\n".join(f"--- {worker.log_file.name}\n{worker.log(2500)}" for worker in self.workers[-4:])
-                raise AssertionError(f"no recovery in {timeout_s} s: {stuck} of {before} {now} {ends}\n{logs}")
+                raise AssertionError(f"no recovery in {timeout_s} s: {waiting} of {now} {ends}\n{logs}")
             await asyncio.sleep(0.1)
 
     async def ledger(self) -> Ledger:
@@ -189,14 +201,24 @@ class Field:
 
 @asynccontextmanager
 async def playing_field(
-    *, kafka: str, redis: str, name: str, folder: Path, partitions: int = 4, replication: int = 1, **flags: Any
+    *,
+    kafka: str,
+    redis: str,
+    name: str,
+    folder: Path,
+    partitions: int = 4,
+    replication: int = 1,
+    findings_bytes: int | None = None,
+    **flags: Any,
 ) -> AsyncIterator[Field]:
-    """Make the topics, and end every worker afterwards."""
+    """Make the topics, with a limit of its own for findings if told so, and end every worker afterwards."""
     prefix = f"{name}-{secrets.token_hex(4)}."
     settings = {**_QUICK, "kafka": kafka, "redis": redis, "prefix": prefix, "partitions": partitions, **flags}
     wanted = topics(
         prefix=prefix, n_partitions=partitions, max_record_bytes=int(settings.get("max_record_bytes", 2_097_152))
     )
+    if findings_bytes is not None:
+        wanted = replace(wanted, findings=replace(wanted.findings, max_message_bytes=findings_bytes))
     folder = folder / prefix.rstrip(".")
     folder.mkdir(parents=True)
     ground = Field(kafka=kafka, redis=redis, prefix=prefix, folder=folder, topics=wanted, flags=settings)

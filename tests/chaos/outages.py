@@ -1,60 +1,51 @@
-"""Brokers and Redis that crash, come back, or come back empty."""
+"""Brokers that crash, lose their leader, or have no room left on their disk."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from stream.cache import FindingCache, connect_cache
-from stream.cache_writer import REDIS_ERRORS
-from stream.reader import read_topic
-from stream.records import Finding, decode
 from tests.chaos.arena import Arena, Row, check, make_row
-from tests.chaos.brokers import ApacheKafka
-from tests.chaos.field import Field, numbered
+from tests.chaos.brokers import ApacheKafka, Broker
+
+_PER_S = 150.0
 
 
 async def broker_killed(arena: Arena) -> Row:
     """The only broker is killed in mid-flow and started again on its data."""
-    n_runs, per_s = arena.pick(5, 1), 150.0
-    seconds = arena.pick(60.0, 7.0)
-    recovery_s = 0.0
-    async with arena.field("broker", max_batch=16) as field:
-        worker = field.worker(classifier="sleep:0.004")
-        feeding = asyncio.create_task(field.feed(numbered(int(per_s * seconds)), per_s=per_s))
-        try:
-            for _ in range(n_runs):
-                await asyncio.sleep(2.0)
-                arena.broker.kill()
-                await asyncio.sleep(arena.pick(5.0, 2.0))
-                arena.broker.start()
-                recovery_s = max(recovery_s, await field.recovery_s())
-            n_posts = await feeding
-        finally:
-            feeding.cancel()
-        await field.settled(120)
-        assert worker.is_alive, worker.log()
-        assert await field.committed_without_outcome() == 0
-        ledger = await field.ledger()
-    check(ledger, posts=n_posts)
-    return make_row("broker killed and restarted", arena.broker.name, ledger, recovery_s=recovery_s, runs=n_runs)
+
+    async def fault(broker: Broker) -> None:
+        broker.kill()
+        await asyncio.sleep(arena.pick(5.0, 1.0))
+        broker.start()
+
+    return await _outages(arena, "broker killed and restarted", fault)
+
+
+async def disk_full(arena: Arena) -> Row:
+    """The broker's disk takes nothing more, whereupon it gives up; it is started again when there is room."""
+
+    async def fault(broker: Broker) -> None:
+        broker.fill_disk()
+        await asyncio.sleep(arena.pick(8.0, 3.0))
+        broker.free_disk()
+
+    return await _outages(arena, "broker's disk full", fault)
 
 
 async def leader_killed(arena: Arena) -> Row:
     """Of three brokers (replication 3, min.insync 2) the leader of a busy partition is killed, in mid-flow."""
-    assert arena.kafka_home is not None
     n_runs = arena.pick(3, 1)
-    brokers = ApacheKafka(arena.kafka_home, arena.folder / "three", n_nodes=3)
     recovery_s = 0.0
-    try:
-        name = f"{brokers.name}, 3 nodes"
+    with _three(arena) as brokers:
         async with arena.field("leader", kafka=brokers.bootstrap, replication=3, max_batch=16) as field:
             field.worker(classifier="sleep:0.004")
             field.worker(classifier="sleep:0.004")
-            feeding = asyncio.create_task(field.feed(numbered(n_runs * 3_000), per_s=150.0))
-            try:
+            async with field.flow(n_runs * 3_000, per_s=_PER_S) as feeding:
                 for run in range(n_runs):
                     await asyncio.sleep(3.0)
                     node = await _leader(brokers.bootstrap, field.topics.findings.name, run % 4) - 1
@@ -63,77 +54,64 @@ async def leader_killed(arena: Arena) -> Row:
                     brokers.start(node)
                     await asyncio.sleep(6.0)  # until it is in sync again
                 n_posts = await feeding
-            finally:
-                feeding.cancel()
             await field.settled(120)
             assert await field.committed_without_outcome() == 0
             ledger = await field.ledger()
-    finally:
-        brokers.stop()
     check(ledger, posts=n_posts)
+    name = f"{brokers.name}, 3 nodes"
     return make_row("partition leader killed", name, ledger, recovery_s=recovery_s, runs=n_runs)
 
 
-async def redis_killed(arena: Arena) -> Row:
-    """Redis is killed, stays away while posts are classified, and comes back with what it had."""
-    return await _redis_outage(arena, "Redis away, then back", empty=False, away_s=arena.pick(60.0, 3.0))
-
-
-async def redis_emptied(arena: Arena) -> Row:
-    """Redis is killed and comes back without its data."""
-    return await _redis_outage(arena, "Redis restarted empty", empty=True, away_s=arena.pick(10.0, 1.0))
-
-
-async def _redis_outage(arena: Arena, fault: str, *, empty: bool, away_s: float) -> Row:
-    n_posts = arena.pick(1_000, 150)
-    async with arena.field("redis", cache_buffer=50, max_batch=16) as field:
-        worker = field.worker()
-        cache = connect_cache(field.redis, prefix=field.prefix, ttl_s=3600, latest_per_class=1000)
-        try:
-            n_fed = await field.feed(numbered(n_posts))
-            await field.settled(60)
-            await _whole(field, cache, 30)
-            arena.redis.kill()
-            start = time.monotonic()
-            n_fed += await field.feed(numbered(n_posts, start=n_posts))
-            await field.settled(60)  # with Redis away all the while
-            assert (await field.ledger()).findings == n_fed
-            status, _ = await asyncio.to_thread(worker.get, "/readyz")
-            assert status == 503, "a worker without Redis says that it is ready"
-            await asyncio.sleep(max(0.0, away_s - (time.monotonic() - start)))
-            if empty:
-                arena.redis.empty()
-            arena.redis.start()  # from the main thread: it dies with the thread that starts it
-            recovery_s = await _whole(field, cache, 60)
-            n_fed += await field.feed(numbered(n_posts, start=2 * n_posts))
-            await field.settled(60)
-            await _whole(field, cache, 30)
+async def majority_killed(arena: Arena) -> Row:
+    """Two of three brokers are killed: what is left refuses writes until one of them is back."""
+    away_s = arena.pick(20.0, 8.0)
+    with _three(arena) as brokers:
+        async with arena.field("majority", kafka=brokers.bootstrap, replication=3, max_batch=16) as field:
+            worker = field.worker(classifier="sleep:0.004")
+            async with field.flow(3_000, per_s=_PER_S) as feeding:
+                await asyncio.sleep(3.0)
+                brokers.kill(1)
+                brokers.kill(2)
+                await asyncio.sleep(away_s)
+                brokers.start(1)
+                recovery_s = await field.recovery_s()
+                brokers.start(2)
+                n_posts = await feeding
+            await field.settled(120)
+            assert worker.is_alive, worker.log()
+            assert await field.committed_without_outcome() == 0
             ledger = await field.ledger()
-        finally:
-            await cache.close()
-            arena.redis.revive()
-    check(ledger, posts=n_fed)
-    return make_row(fault, arena.broker.name, ledger, recovery_s=recovery_s)
+    check(ledger, posts=n_posts)
+    return make_row("2 of 3 brokers killed", f"{brokers.name}, 3 nodes", ledger, recovery_s=recovery_s)
 
 
-async def _whole(field: Field, cache: FindingCache, timeout_s: float) -> float:
-    """Wait until Redis holds every published finding, and return the seconds it took."""
-    start = time.monotonic()
-    published = {}
-    async for record in read_topic(field.kafka, field.topics.findings.name):
-        finding = decode(record.value, Finding)
-        published[finding.post_id] = finding.id
-    assert published
-    while True:
-        try:
-            values = await cache.get_raw(list(published))
-        except REDIS_ERRORS:
-            values = []
-        cached = {decode(value, Finding).id for value in values if value is not None}
-        if cached == set(published.values()):
-            return time.monotonic() - start
-        assert time.monotonic() - start < timeout_s, f"{len(cached)} of {len(published)} findings in Redis"
-        await asyncio.sleep(0.2)
+async def _outages(arena: Arena, fault_name: str, fault: Callable[[Broker], Awaitable[None]]) -> Row:
+    n_runs, seconds = arena.pick(5, 1), arena.pick(60.0, 5.0)
+    recovery_s = 0.0
+    async with arena.field("outages", max_batch=16) as field:
+        worker = field.worker(classifier="sleep:0.004")
+        async with field.flow(int(_PER_S * seconds), per_s=_PER_S) as feeding:
+            for _ in range(n_runs):
+                await asyncio.sleep(2.0)
+                await fault(arena.broker)
+                recovery_s = max(recovery_s, await field.recovery_s())
+            n_posts = await feeding
+        await field.settled(120)
+        assert worker.is_alive, worker.log()
+        assert await field.committed_without_outcome() == 0
+        ledger = await field.ledger()
+    check(ledger, posts=n_posts)
+    return make_row(fault_name, arena.broker.name, ledger, recovery_s=recovery_s, runs=n_runs)
+
+
+@contextmanager
+def _three(arena: Arena) -> Iterator[ApacheKafka]:
+    assert arena.kafka_home is not None
+    brokers = ApacheKafka(arena.kafka_home, arena.folder / f"three-{secrets.token_hex(2)}", n_nodes=3)
+    try:
+        yield brokers
+    finally:
+        brokers.stop()
 
 
 async def _leader(bootstrap: str, topic: str, partition: int) -> int:

@@ -121,7 +121,7 @@ async def classifier_faults(arena: Arena) -> Row:
 
 async def classifier_hangs(arena: Arena) -> Row:
     """The classifier hangs on more posts than a worker bears: it exits, and is started again as often as it takes."""
-    n_hangs = 5
+    n_hangs = arena.pick(5, 2)
     async with arena.field(
         "hangs", max_batch=_BATCH, linger_s=0.2, classify_timeout_s=0.7, max_hung_batches=2
     ) as field:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from tests.chaos.arena import Row
+from tests.chaos.arena import RESULTS, Row
+from tests.chaos.soak import SoakReport
 
-RESULTS = Path(__file__).resolve().parent / "results"
 _HEADERS = ("fault", "broker", "runs", "posts", "missing", "repeated", "differing", "recovery, s")
 
 
@@ -25,7 +25,7 @@ def write_rows(rows: Sequence[Row], folder: Path = RESULTS) -> None:
     kept = sorted(merged.values(), key=lambda row: (row.broker, row.fault))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
-    (folder / "table.md").write_text(table(kept), "utf-8")
+    (folder / "table.md").write_text(table(kept) + _soak(folder / "soak.json"), "utf-8")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -35,3 +35,15 @@ def table(rows: Sequence[Row]) -> str:
         cells = (row.fault, row.broker, row.runs, row.posts, row.missing, row.duplicates, row.differing, row.recovery_s)
         lines.append(f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else str(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _soak(file: Path) -> str:
+    if not file.exists():
+        return ""
+    soak = msgspec.json.decode(file.read_bytes(), type=SoakReport)
+    return (
+        f"\nSoak on {soak.broker}: {soak.seconds:.0f} s at {soak.fed_posts_per_s:.0f} posts/s, of a capacity of"
+        f" {soak.capacity_posts_per_s:.0f}. Over its second half memory was {soak.rss_mib:.0f} MiB with a slope of"
+        f" {soak.rss_slope_mib_per_h:+.1f} MiB/h, open files {soak.open_files:.0f} with"
+        f" {soak.open_files_slope_per_h:+.1f}/h; the lag never passed {soak.max_lag_posts:,} posts.\n"
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos import crashes, outages, poison
+from tests.chaos import caches, crashes, deliveries, network, outages, poison, soak
 from tests.chaos.arena import Arena, Row
-from tests.chaos.brokers import ApacheKafka, Broker, Foreign
+from tests.chaos.brokers import ApacheKafka, Broker, Emulator, Foreign
 
 Scenario = Callable[[Arena], Awaitable[Row]]
 
@@ -20,6 +20,7 @@ class Entry:
     short: bool = True
     apache: bool = False
     breaks_broker: bool = False
+    many_workers: bool = False
 
     def unfit(self, broker: Broker, *, short: bool) -> str:
         """Return why the scenario cannot be played here; empty when it can."""
@@ -27,20 +28,35 @@ class Entry:
             return "not part of the short version"
         if self.apache and not isinstance(broker, ApacheKafka):
             return "it needs Apache Kafka (--kafka-home)"
+        if self.many_workers and isinstance(broker, Emulator):
+            return "a member that vanishes amid a rebalance holds the emulator's group for good"
         if self.breaks_broker and isinstance(broker, Foreign):
             return "it breaks the broker, and this one is yours"
+        if self.breaks_broker and isinstance(broker, Emulator):
+            return "the emulator, killed, forgets what it confirmed last"
         return ""
 
 
 SCENARIOS: dict[str, Entry] = {
-    "workers-killed": Entry(run=crashes.workers_killed, short=False),
-    "broker-killed": Entry(run=outages.broker_killed, breaks_broker=True, short=False),
-    "leader-killed": Entry(run=outages.leader_killed, short=False, apache=True),
-    "redis-killed": Entry(run=outages.redis_killed),
-    "redis-emptied": Entry(run=outages.redis_emptied),
+    "workers-killed": Entry(run=crashes.workers_killed, many_workers=True),
+    "broker-killed": Entry(run=outages.broker_killed, breaks_broker=True),
+    "disk-full": Entry(run=outages.disk_full, breaks_broker=True),
+    "leader-killed": Entry(run=outages.leader_killed, apache=True),
+    "majority-killed": Entry(run=outages.majority_killed, apache=True),
+    "redis-killed": Entry(run=caches.redis_killed),
+    "redis-emptied": Entry(run=caches.redis_emptied),
+    "redis-unreachable": Entry(run=caches.redis_unreachable),
+    "redis-slow": Entry(run=caches.redis_slow),
     "poison": Entry(run=poison.poison),
     "classifier-faults": Entry(run=poison.classifier_faults),
     "classifier-hangs": Entry(run=poison.classifier_hangs),
-    "rebalances": Entry(run=crashes.workers_come_and_go, short=False),
-    "worker-paused": Entry(run=crashes.worker_paused, short=False),
+    "answers-lost": Entry(run=deliveries.answers_lost),
+    "producer-gives-up": Entry(run=deliveries.producer_gives_up, short=False),
+    "record-too-large": Entry(run=deliveries.record_too_large),
+    "slow-and-lossy": Entry(run=network.slow_and_lossy),
+    "half-open": Entry(run=network.half_open, short=False),
+    "network-cut": Entry(run=network.network_cut),
+    "rebalances": Entry(run=crashes.workers_come_and_go, many_workers=True),
+    "worker-paused": Entry(run=crashes.worker_paused, many_workers=True),
+    "soak": Entry(run=soak.soak),
 }

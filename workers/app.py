@@ -70,7 +70,7 @@ def build_app(settings: Settings, *, stage: Stage, classifier: Classifier | None
         broker_heartbeat_interval=settings.session_timeout_s / 4,
         web_bind=settings.web_host,
         web_host=settings.web_host,
-        web_port=settings.web_port,
+        web_port=settings.web_port or _free_port(),
     )
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -131,3 +131,9 @@ def build_app(settings: Settings, *, stage: Stage, classifier: Classifier | None
         return web.json(report, status=200 if report["ok"] else 503)
 
     return app
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:  # Faust takes no 0
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

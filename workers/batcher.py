@@ -21,11 +21,17 @@ class MicroBatcher(Generic[T]):
         self._linger_s = linger_s
         self._waiting: deque[tuple[float, T]] = deque()
         self._changed = asyncio.Event()
+        self._hurried = False
 
     def put(self, posts: Sequence[T]) -> None:
         """Add posts; never blocks."""
         now = asyncio.get_running_loop().time()
         self._waiting.extend((now, post) for post in posts)
+        self._changed.set()
+
+    def hurry(self) -> None:
+        """Linger no more: from now on give out what waits as it comes, since the worker stops."""
+        self._hurried = True
         self._changed.set()
 
     async def next_batch(self) -> list[T]:
@@ -36,7 +42,7 @@ class MicroBatcher(Generic[T]):
             remaining_s = None
             if self._waiting:
                 remaining_s = self._waiting[0][0] + self._linger_s - loop.time()
-                if remaining_s <= 0:
+                if remaining_s <= 0 or self._hurried:
                     break
             try:
                 await asyncio.wait_for(self._changed.wait(), remaining_s)

@@ -145,6 +145,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
     async def drain(self) -> None:
         """Stop fetching, finish what is in flight within the deadline, commit and leave the group."""
         start = time.monotonic()
+        self.batcher.hurry()
         done = await self.intake.drain()
         await self.intake.stop()
         if not done:

@@ -72,3 +72,15 @@ async def test_linger_counts_from_the_first_post() -> None:
     assert 0.15 <= time.monotonic() - start < 1.0
     batcher.put(range(25))
     assert [len(await batcher.next_batch()) for _ in range(3)] == [10, 10, 5]
+
+
+async def test_hurried_batcher_lingers_no_more() -> None:
+    """A worker that stops does not wait for a batch to fill."""
+    batcher: MicroBatcher[int] = MicroBatcher(max_batch=10, linger_s=30)
+    batcher.put([1])
+    waiting = asyncio.create_task(batcher.next_batch())
+    await asyncio.sleep(0)
+    batcher.hurry()
+    assert await asyncio.wait_for(waiting, 1) == [1]
+    batcher.put([2, 3])
+    assert await asyncio.wait_for(batcher.next_batch(), 1) == [2, 3]

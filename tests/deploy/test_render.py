@@ -85,3 +85,19 @@ def test_live_view_draws_at_any_size() -> None:
 def test_plain_view_where_there_is_no_terminal() -> None:
     """Pipes and CI logs get lines."""
     assert isinstance(view_for(Board(topics=TOPICS)), PlainView)
+
+
+def test_alert_can_be_read() -> None:
+    """The headline of an alert is not drawn in the colour of its background."""
+    board = Board(topics=TOPICS)
+    alert = make_alert(make_finding("Bridge on Route 9 collapsed"), threshold=0.1)
+    assert alert is not None
+    board.alerts.append(alert)
+    console = Console(file=io.StringIO(), width=120, height=30, force_terminal=True, color_system="standard")
+    in_alerts = [
+        segment
+        for segment in console.render(LiveView(board, console))
+        if "Bridge on Route 9" in segment.text and segment.style is not None and segment.style.color is not None
+    ]
+    assert in_alerts
+    assert all(one.style is not None and one.style.color != one.style.bgcolor for one in in_alerts)

@@ -11,8 +11,9 @@ import time
 import traceback
 from pathlib import Path
 
+from tests.chaos.apache import ApacheKafka
 from tests.chaos.arena import RESULTS, Arena, Row
-from tests.chaos.brokers import ApacheKafka, Broker, Emulator, Foreign
+from tests.chaos.brokers import Broker, Emulator, Foreign
 from tests.chaos.report import table, write_rows
 from tests.chaos.suite import SCENARIOS
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.chaos.apache import ApacheKafka
 from tests.chaos.arena import Arena, Row, check, make_row
-from tests.chaos.brokers import ApacheKafka, Broker
+from tests.chaos.brokers import Broker
 
 _PER_S = 150.0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.probes import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_START_S = 60.0
 _LAUNCHER = REPOSITORY / "deploy" / "launcher.py"
 
 
@@ -139,3 +141,23 @@ class WorkerProcess:
     def _family(self) -> list[psutil.Process]:
         process = psutil.Process(self.pid)
         return [process, *process.children(recursive=True)]
+
+
+def spawn_server(command: list[str], log_file: Path) -> subprocess.Popen[bytes]:
+    """Start a server that dies with this process; its log goes to a file."""
+    with log_file.open("ab") as log:
+        return subprocess.Popen(die_with_parent(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def limit_files(process: subprocess.Popen[bytes], size_bytes: int) -> None:
+    """Bound the size of the files that a process may write; 0 makes every write fail, as on a full disk."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+
+
+def wait_for_server(answers: Callable[[], bool], process: subprocess.Popen[bytes], log_file: Path) -> None:
+    """Wait until it answers; fail with the end of its log when it ends or takes too long."""
+    deadline = time.monotonic() + _START_S
+    while not answers():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"it does not answer\n{log_file.read_text('utf-8', 'replace')[-2000:]}")
+        time.sleep(0.05)

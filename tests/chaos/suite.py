@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from tests.chaos import caches, crashes, deliveries, network, outages, poison, soak
+from tests.chaos.apache import ApacheKafka
 from tests.chaos.arena import Arena, Row
-from tests.chaos.brokers import ApacheKafka, Broker, Emulator, Foreign
+from tests.chaos.brokers import Broker, Emulator, Foreign
 
-Scenario = Callable[[Arena], Awaitable[Row]]
+Scenario = Callable[[Arena], Coroutine[Any, Any, Row]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

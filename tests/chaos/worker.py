@@ -42,7 +42,7 @@ def lead_through(routes: Mapping[int, int]) -> None:
     async def create_connection(self: Any, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
         return await connect(self, factory, host, routes.get(port, port), **options)
 
-    asyncio.BaseEventLoop.create_connection = create_connection  # type: ignore[method-assign]
+    asyncio.BaseEventLoop.create_connection = create_connection  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":

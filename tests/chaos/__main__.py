@@ -52,7 +52,7 @@ def main() -> int:
         try:
             for name in args.only or SCENARIOS:
                 entry = SCENARIOS[name]
-                why = entry.unfit(broker, short=args.short and not args.only)
+                why = entry.unfit(type(broker), short=args.short and not args.only)
                 if why:
                     print(f"{name}: left out, {why}", flush=True)
                     continue

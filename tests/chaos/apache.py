@@ -131,6 +131,11 @@ class ApacheKafka:
         wait_for_server(lambda: kafka_answers(address), process, self._folder(node) / "kafka.log")
 
 
+def usable_kafka_home(home: Path) -> bool:
+    """Whether an Apache Kafka can be started from there."""
+    return shutil.which("java") is not None and any((home / "libs").glob("kafka*.jar"))
+
+
 def _version(home: Path) -> str:
     versions = [jar.stem.rpartition("-")[2] for jar in (home / "libs").glob("kafka-clients-*.jar")]
     return f"Apache Kafka {versions[0]}" if versions else "Apache Kafka"

@@ -16,26 +16,29 @@ Scenario = Callable[[Arena], Coroutine[Any, Any, Row]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One scenario; `short` says whether it is part of the short version, `apache` that it needs the real broker."""
+    """One scenario and what it needs; `short` says whether it is part of the short version."""
 
     run: Scenario
     short: bool = True
-    apache: bool = False
+    three_brokers: bool = False
     breaks_broker: bool = False
     many_workers: bool = False
+    proxied: bool = False
 
-    def unfit(self, broker: Broker, *, short: bool) -> str:
-        """Return why the scenario cannot be played here; empty when it can."""
+    def unfit(self, broker: type[Broker], *, short: bool) -> str:
+        """Return why the scenario cannot be played on such a broker; empty when it can."""
         if short and not self.short:
             return "not part of the short version"
-        if self.apache and not isinstance(broker, ApacheKafka):
+        if self.three_brokers and not issubclass(broker, ApacheKafka):
             return "it needs Apache Kafka (--kafka-home)"
-        if self.many_workers and isinstance(broker, Emulator):
+        if self.many_workers and issubclass(broker, Emulator):
             return "a member that vanishes amid a rebalance holds the emulator's group for good"
-        if self.breaks_broker and isinstance(broker, Foreign):
-            return "it breaks the broker, and this one is yours"
-        if self.breaks_broker and isinstance(broker, Emulator):
+        if self.breaks_broker and issubclass(broker, Emulator):
             return "the emulator, killed, forgets what it confirmed last"
+        if self.breaks_broker and issubclass(broker, Foreign):
+            return "it breaks the broker, and this one is yours"
+        if self.proxied and issubclass(broker, Foreign):
+            return "its proxy stands before a broker of this machine alone"
         return ""
 
 
@@ -43,8 +46,8 @@ SCENARIOS: dict[str, Entry] = {
     "workers-killed": Entry(run=crashes.workers_killed, many_workers=True),
     "broker-killed": Entry(run=outages.broker_killed, breaks_broker=True),
     "disk-full": Entry(run=outages.disk_full, breaks_broker=True),
-    "leader-killed": Entry(run=outages.leader_killed, apache=True),
-    "majority-killed": Entry(run=outages.majority_killed, apache=True),
+    "leader-killed": Entry(run=outages.leader_killed, three_brokers=True),
+    "majority-killed": Entry(run=outages.majority_killed, three_brokers=True),
     "redis-killed": Entry(run=caches.redis_killed),
     "redis-emptied": Entry(run=caches.redis_emptied),
     "redis-unreachable": Entry(run=caches.redis_unreachable),
@@ -52,12 +55,12 @@ SCENARIOS: dict[str, Entry] = {
     "poison": Entry(run=poison.poison),
     "classifier-faults": Entry(run=poison.classifier_faults),
     "classifier-hangs": Entry(run=poison.classifier_hangs),
-    "answers-lost": Entry(run=deliveries.answers_lost),
-    "producer-gives-up": Entry(run=deliveries.producer_gives_up, short=False),
+    "answers-lost": Entry(run=deliveries.answers_lost, proxied=True),
+    "producer-gives-up": Entry(run=deliveries.producer_gives_up, proxied=True, short=False),
     "record-too-large": Entry(run=deliveries.record_too_large),
-    "slow-and-lossy": Entry(run=network.slow_and_lossy),
-    "half-open": Entry(run=network.half_open, short=False),
-    "network-cut": Entry(run=network.network_cut),
+    "slow-and-lossy": Entry(run=network.slow_and_lossy, proxied=True),
+    "half-open": Entry(run=network.half_open, proxied=True, short=False),
+    "network-cut": Entry(run=network.network_cut, proxied=True),
     "rebalances": Entry(run=crashes.workers_come_and_go, many_workers=True),
     "worker-paused": Entry(run=crashes.worker_paused, many_workers=True),
     "soak": Entry(run=soak.soak),

@@ -11,6 +11,7 @@ from typing import Any
 import redis.exceptions
 import tenacity
 
+from stream.breaker import CircuitBreaker, CircuitOpen
 from stream.cache import FindingCache
 from stream.errors import StreamError
 from stream.records import Alert, Finding
@@ -28,18 +29,21 @@ class CacheWriter:
     """Writes findings to Redis in the background.
 
     While Redis is away findings wait in a bounded buffer. When that overflows, or Redis comes back
-    without its data, the cache is filled again from the findings topic (`refill`).
+    without its data, the cache is filled again from the findings topic (`refill`). Its calls are the
+    ones that close the breaker again: nobody else has to wait for the answer.
     """
 
     def __init__(
         self,
         cache: FindingCache,
         *,
+        breaker: CircuitBreaker,
         max_buffer: int,
         refill: Callable[[], AsyncIterator[Finding | Alert]],
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._cache = cache
+        self._breaker = breaker
         self._max_buffer = max_buffer
         self._refill = refill
         self._on_error = on_error
@@ -48,7 +52,6 @@ class CacheWriter:
         self._wake = asyncio.Event()
         self._incomplete = False
         self._next_refill_s = 0.0
-        self.available = False
         self.n_dropped = 0
 
     def offer(self, findings: Sequence[Finding], alerts: Sequence[Alert] = ()) -> None:
@@ -60,6 +63,11 @@ class CacheWriter:
             self._incomplete = True
             self.n_dropped += 1
         self._wake.set()
+
+    @property
+    def available(self) -> bool:
+        """Whether Redis answers, and so is worth asking."""
+        return self._breaker.state == "closed"
 
     @property
     def n_buffered(self) -> int:
@@ -110,23 +118,23 @@ class CacheWriter:
         log.info("the cache is whole: %d findings and alerts read", n_records)
 
     async def _until_answered(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Call until Redis answers; `available` tells others whether asking it is worth their time."""
+        was_available = self.available
         async for attempt in tenacity.AsyncRetrying(
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
-            retry=tenacity.retry_if_exception_type(REDIS_ERRORS),
+            retry=tenacity.retry_if_exception_type((*REDIS_ERRORS, CircuitOpen)),
             before_sleep=self._note_outage,
         ):
             with attempt:
-                await call()
-        if not self.available:
+                await self._breaker.call(call)
+        if not was_available:
             log.info("Redis answers")
-        self.available = True
 
     def _note_outage(self, state: tenacity.RetryCallState) -> None:
         error: Any = state.outcome.exception() if state.outcome is not None else None
-        if self.available or state.attempt_number == 1:
+        if isinstance(error, CircuitOpen):
+            return
+        if state.attempt_number == 1:
             log.warning("Redis is away, findings wait: %s", error)
-        self.available = False
         self._on_error()
 
 

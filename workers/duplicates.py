@@ -5,15 +5,20 @@ Without Redis a duplicate older than the memory is classified again; its finding
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
 
 import msgspec
 
+from stream.breaker import CircuitBreaker, CircuitOpen
 from stream.cache import FindingCache
 from stream.cache_writer import REDIS_ERRORS
 from stream.records import Duplicate, Origin, Post, PostId
 from workers.metrics import Metrics
+
+_LOOK_UP_S: Final = 0.5  # less than a write may take: a post waits so long, and only until the breaker opens
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -29,32 +34,36 @@ _known = msgspec.json.Decoder(_Known)
 class DuplicateFilter:
     """Remembers the record that each post first came in."""
 
-    def __init__(self, *, max_posts: int, metrics: Metrics, cache: FindingCache | None) -> None:
+    def __init__(
+        self,
+        *,
+        max_posts: int,
+        metrics: Metrics,
+        cache: FindingCache,
+        breaker: CircuitBreaker,
+        redis_answers: Callable[[], bool],
+    ) -> None:
         self._first: OrderedDict[PostId, tuple[Origin, int]] = OrderedDict()
         self._max_posts = max_posts
         self._cache = cache
+        self._breaker = breaker
+        self._redis_answers = redis_answers
         self._metrics = metrics
 
-    async def check(self, posts: Sequence[tuple[Post, Origin]], *, ask_redis: bool) -> list[Duplicate | None]:
+    async def check(self, posts: Sequence[tuple[Post, Origin]]) -> list[Duplicate | None]:
         """Return, for each post, what it is a duplicate of, or None.
 
         A record seen again is not a duplicate of itself, so a post delivered twice gets its finding twice.
         """
         verdicts = [self._from_memory(post, origin) for post, origin in posts]
         unknown = [index for index, verdict in enumerate(verdicts) if verdict is None]
-        if not unknown or not ask_redis or self._cache is None:
+        if not unknown:
             return verdicts
-        try:
-            values = await self._cache.get_raw([posts[index][0].id for index in unknown])
-        except REDIS_ERRORS:
-            self._metrics.redis_errors.inc()
-            return verdicts
+        values = await self._look_up([posts[index][0].id for index in unknown])
         for index, value in zip(unknown, values, strict=True):
-            if value is None:
-                continue
             post, origin = posts[index]
-            known = _known.decode(value)
-            if known.origin != origin:
+            known = _decode(value)
+            if known is not None and known.origin != origin:
                 self._first[post.id] = (known.origin, hash(known.text))
                 verdicts[index] = Duplicate(
                     post_id=post.id, origin=origin, first=known.origin, differs=known.text != post.text
@@ -77,6 +86,20 @@ class DuplicateFilter:
         for post_id in gone:
             del self._first[post_id]
 
+    async def _look_up(self, post_ids: Sequence[PostId]) -> Sequence[bytes | None]:
+        async def ask() -> Sequence[bytes | None]:
+            async with asyncio.timeout(_LOOK_UP_S):
+                return await self._cache.get_raw(post_ids)
+
+        if self._redis_answers():  # it is not for a post to find out whether Redis is back
+            try:
+                return await self._breaker.call(ask)
+            except CircuitOpen:
+                pass
+            except REDIS_ERRORS:
+                self._metrics.redis_errors.inc()
+        return [None] * len(post_ids)
+
     def _from_memory(self, post: Post, origin: Origin) -> Duplicate | None:
         known = self._first.get(post.id)
         if known is None:
@@ -91,3 +114,10 @@ class DuplicateFilter:
             self._first[post.id] = (origin, hash(post.text))
             return None
         return Duplicate(post_id=post.id, origin=origin, first=first, differs=text_hash != hash(post.text))
+
+
+def _decode(value: bytes | None) -> Any:
+    try:
+        return None if value is None else _known.decode(value)
+    except msgspec.DecodeError:  # somebody else's value under our key tells nothing
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info
 
 _LATENCY_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _STAGE_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -57,6 +57,13 @@ class Metrics:
         self.queue_depth = Gauge("sitrep_queue_depth_posts", "Posts that wait for a micro-batch", registry=registry)
         self.cache_buffered = Gauge("sitrep_cache_buffered_findings", "Findings that wait for Redis", registry=registry)
         self.redis_up = Gauge("sitrep_redis_up", "1 while Redis answers", registry=registry)
+        self.redis_circuit = Enum(
+            "sitrep_redis_circuit",
+            "The circuit breakers on Redis",
+            ["calls"],
+            states=["closed", "half_open", "open"],
+            registry=registry,
+        )
         self.lag = Gauge(
             "sitrep_consumer_lag_posts", "Log-end offset minus committed offset", ["partition"], registry=registry
         )

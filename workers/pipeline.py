@@ -15,8 +15,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
+from stream.breaker import CircuitBreaker
 from stream.cache import FindingCache, connect_cache
-from stream.cache_writer import CacheWriter
+from stream.cache_writer import REDIS_ERRORS, CacheWriter
 from stream.errors import InvalidRecord
 from stream.images import ImagePool
 from stream.intake import Accepted, Intake, IntakeConfig
@@ -74,8 +75,13 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             ttl_s=settings.finding_ttl_s,
             latest_per_class=settings.latest_per_class,
         )
+        self.breakers = {
+            "writes": CircuitBreaker(failures=REDIS_ERRORS, n_failures=1, pause_s=0.5),
+            "look_ups": CircuitBreaker(failures=REDIS_ERRORS, n_failures=2, pause_s=5.0),
+        }
         self.cache_writer = CacheWriter(
             self.cache,
+            breaker=self.breakers["writes"],
             max_buffer=settings.cache_buffer,
             refill=self._published,
             on_error=metrics.redis_errors.inc,
@@ -105,11 +111,16 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         self.batcher: MicroBatcher[Job] = MicroBatcher(max_batch=settings.max_batch, linger_s=settings.linger_s)
         self.prepare = PrepareStage(
             images=self.images,
-            duplicates=DuplicateFilter(max_posts=_MEMORY_POSTS, metrics=metrics, cache=self.cache),
+            duplicates=DuplicateFilter(
+                max_posts=_MEMORY_POSTS,
+                metrics=metrics,
+                cache=self.cache,
+                breaker=self.breakers["look_ups"],
+                redis_answers=lambda: self.cache_writer.available,
+            ),
             outcomes=outcomes,
             metrics=metrics,
             forward=outcomes.forward if stage == "prepare" else self._to_batcher,
-            redis_answers=lambda: self.cache_writer.available,
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
         )
@@ -233,6 +244,8 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             metrics.queue_depth.set(len(self.batcher))
             metrics.cache_buffered.set(self.cache_writer.n_buffered)
             metrics.redis_up.set(float(self.cache_writer.available))
+            for calls, breaker in self.breakers.items():
+                metrics.redis_circuit.labels(calls).state(breaker.state)
             metrics.rebalances.set(self.intake.n_rebalances)
             if self.device is not None:
                 metrics.device_busy_s.inc(self.device.busy_s - busy_s)

@@ -35,7 +35,6 @@ class PrepareStage:
         outcomes: Outcomes,
         metrics: Metrics,
         forward: Callable[[Sequence[Job]], Awaitable[None]],
-        redis_answers: Callable[[], bool],
         max_record_bytes: int,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
@@ -44,7 +43,6 @@ class PrepareStage:
         self._outcomes = outcomes
         self._metrics = metrics
         self._forward = forward
-        self._redis_answers = redis_answers
         self._max_record_bytes = max_record_bytes
         self._on_fatal = on_fatal
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,9 +66,7 @@ class PrepareStage:
         )
         if not posts:
             return
-        verdicts = await self._duplicates.check(
-            [(post, origin) for _, post, origin in posts], ask_redis=self._redis_answers()
-        )
+        verdicts = await self._duplicates.check([(post, origin) for _, post, origin in posts])
         known = [(one[0], verdict) for one, verdict in zip(posts, verdicts, strict=True) if verdict is not None]
         if known:
             await self._outcomes.duplicates(known)

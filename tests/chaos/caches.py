@@ -27,7 +27,7 @@ async def redis_emptied(arena: Arena) -> Row:
 
 async def redis_unreachable(arena: Arena) -> Row:
     """Redis cannot be reached for a minute: nothing arrives, nothing is refused or closed."""
-    away_s = arena.pick(60.0, 1.0)
+    away_s = arena.pick(60.0, 4.0)  # longer than a call to Redis waits
     with arena.proxies("unreachable", arena.redis.port) as [proxy]:
         outage = _Weather(proxy, Weather(is_cut=True))
         return await _outage(arena, "Redis unreachable for a minute", outage, away_s=away_s)

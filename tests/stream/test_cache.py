@@ -1,0 +1,81 @@
+"""Findings in a real Redis: idempotent, bounded for each class, and gone after their time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.exceptions
+
+from deploy.embedded import EmbeddedServices
+from deploy.probes import free_port
+from stream.cache import FindingCache, connect_cache
+from tests.stream.findings import alert, finding
+
+pytestmark = pytest.mark.integration
+
+DAMAGE = "infrastructure_and_utility_damage"
+
+
+@pytest.fixture
+async def cache(services: EmbeddedServices) -> AsyncIterator[FindingCache]:
+    """A cache under a prefix of its own that keeps three findings a class for a minute."""
+    prefix = f"test-{secrets.token_hex(4)}."
+    cache = connect_cache(services.redis, prefix=prefix, ttl_s=60, latest_per_class=3)
+    yield cache
+    await cache.close()
+
+
+async def test_latest_of_a_class_newest_first(cache: FindingCache) -> None:
+    await cache.store([finding(2, label=DAMAGE), finding(1, label=DAMAGE), finding(3)], [alert(1), alert(2)])
+    assert [one.post_id for one in await cache.latest(DAMAGE)] == ["p2", "p1"]
+    assert [one.post_id for one in await cache.latest()] == ["p3", "p2", "p1"]
+    assert [one.post_id for one in await cache.latest(n=1)] == ["p3"]
+    assert [one.id for one in await cache.latest_alerts()] == ["a2", "a1"]
+    assert await cache.latest("no_such_class") == []
+
+
+async def test_same_finding_twice_changes_nothing(cache: FindingCache) -> None:
+    for _ in range(2):
+        await cache.store([finding(1), finding(2)], [alert(1)])
+    assert [one.post_id for one in await cache.latest()] == ["p2", "p1"]
+    assert len(await cache.latest_alerts()) == 1
+    assert await cache.get("p1") == finding(1)
+    assert await cache.get("p9") is None
+    assert [value is None for value in await cache.get_raw(["p1", "p9", "p2"])] == [False, True, False]
+
+
+async def test_index_keeps_the_newest_only(cache: FindingCache) -> None:
+    """Also when an old finding comes late, as in a refill."""
+    await cache.store([finding(number) for number in (5, 6, 7)])
+    await cache.store([finding(1), finding(8)])
+    assert [one.post_id for one in await cache.latest(n=100)] == ["p8", "p7", "p6"]
+
+
+async def test_finding_expires_and_leaves_no_hole(services: EmbeddedServices) -> None:
+    prefix = f"test-{secrets.token_hex(4)}."
+    cache = connect_cache(services.redis, prefix=prefix, ttl_s=0.3, latest_per_class=10)
+    await cache.store([finding(1)])
+    assert len(await cache.latest()) == 1
+    async with asyncio.timeout(10):
+        while await cache.get("p1") is not None:
+            await asyncio.sleep(0.05)
+    assert await cache.latest() == []
+    await cache.close()
+
+
+async def test_whole_is_a_mark_that_goes_with_the_data(cache: FindingCache) -> None:
+    assert not await cache.is_whole()
+    await cache.mark_whole()
+    assert await cache.is_whole()
+
+
+async def test_redis_that_is_not_there_fails_at_once() -> None:
+    """One attempt: retrying is for the writer, in the background."""
+    cache = connect_cache(f"redis://127.0.0.1:{free_port()}/0", prefix="x.", ttl_s=1, latest_per_class=1)
+    async with asyncio.timeout(2):
+        with pytest.raises(redis.exceptions.ConnectionError):
+            await cache.ping()
+    await cache.close()

@@ -1,0 +1,151 @@
+"""The cache writer: nothing waits for Redis, the buffer is bounded, and an outage leaves no hole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from stream.cache_writer import CacheWriter
+from stream.errors import BrokerUnavailable
+from stream.records import Alert, Finding
+from tests.stream.findings import MemoryCache, alert, finding, quick_breaker
+
+MAX_BUFFER = 10
+
+
+class Bench:
+    """A writer at work on a cache in memory, and the topic that it refills from."""
+
+    def __init__(self) -> None:
+        self.cache = MemoryCache()
+        self.topic: list[Finding | Alert] = []
+        self.n_refills = 0
+        self.n_errors = 0
+        self.on_refill: Callable[[], None] = lambda: None
+        self.writer = CacheWriter(
+            self.cache,
+            breaker=quick_breaker(),
+            max_buffer=MAX_BUFFER,
+            refill=self._refill,
+            on_error=self._on_error,
+        )
+
+    def publish(self, *records: Finding | Alert) -> None:
+        """Publish them, then hand them to the writer, as the worker does."""
+        self.topic += records
+        self.writer.offer(
+            [one for one in records if isinstance(one, Finding)], [one for one in records if isinstance(one, Alert)]
+        )
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until it is so."""
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the cache holds all that was published."""
+        return self.cache.whole and self.cache.stored == {one.id: one for one in self.topic}
+
+    async def _refill(self) -> AsyncIterator[Finding | Alert]:
+        self.n_refills += 1
+        for record in list(self.topic):
+            yield record
+        self.on_refill()
+
+    def _on_error(self) -> None:
+        self.n_errors += 1
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """A writer that runs."""
+    bench = Bench()
+    running = asyncio.create_task(bench.writer.run())
+    yield bench
+    assert not running.done(), running.exception()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_findings_and_alerts_are_written(bench: Bench) -> None:
+    bench.publish(finding(1), finding(2), alert(1))
+    assert await bench.writer.flush(5.0)
+    await bench.until(lambda: bench.is_current)
+    assert bench.writer.available
+    assert bench.n_refills == 1  # a cache without its mark is filled once
+
+
+async def test_short_outage_is_bridged_by_the_buffer(bench: Bench) -> None:
+    await bench.until(lambda: bench.cache.whole)
+    bench.cache.down = True
+    bench.publish(*map(finding, range(MAX_BUFFER)))
+    await bench.until(lambda: not bench.writer.available)
+    assert not await bench.writer.flush(0.05)
+    assert bench.n_errors >= 2
+    bench.cache.down = False
+    await bench.until(lambda: bench.is_current and bench.writer.available)
+    assert (bench.n_refills, bench.writer.n_dropped) == (1, 0)
+
+
+async def test_overflowing_buffer_is_made_good_from_the_topic(bench: Bench) -> None:
+    await bench.until(lambda: bench.cache.whole)
+    bench.cache.down = True
+    for number in range(50):
+        bench.publish(finding(number))
+        assert bench.writer.n_buffered <= MAX_BUFFER + 256  # what is on its way to Redis waits apart
+    assert bench.writer.n_dropped == 50 - MAX_BUFFER
+    bench.cache.down = False
+    await bench.until(lambda: bench.is_current)
+    assert bench.n_refills == 2
+
+
+async def test_redis_that_comes_back_empty_is_filled_again(bench: Bench) -> None:
+    bench.publish(*map(finding, range(5)))
+    await bench.until(lambda: bench.is_current)
+    bench.cache.lose_everything()
+    bench.publish(finding(5))
+    await bench.until(lambda: bench.is_current)
+    assert bench.n_refills == 2
+
+
+async def test_what_overflows_during_a_refill_is_not_forgotten(bench: Bench) -> None:
+    """A finding published after its topic was read, and dropped from the buffer, needs another reading."""
+
+    def more() -> None:
+        bench.on_refill = lambda: None
+        bench.publish(*map(finding, range(100, 100 + 2 * MAX_BUFFER)))
+
+    bench.on_refill = more
+    bench.cache.lose_everything()
+    await bench.until(lambda: bench.n_refills >= 2 and bench.is_current)
+    assert bench.writer.n_dropped > 0
+
+
+async def test_broker_that_is_away_does_not_stop_fresh_findings(bench: Bench) -> None:
+    def away() -> None:
+        raise BrokerUnavailable("away")
+
+    await bench.until(lambda: bench.cache.whole)
+    bench.on_refill = away
+    bench.cache.lose_everything()
+    bench.publish(finding(1))
+    await bench.until(lambda: len(bench.cache.stored) == 1)
+    assert await bench.writer.flush(5.0)
+    assert not bench.cache.whole
+
+
+async def test_nobody_else_calls_while_the_breaker_is_open(bench: Bench) -> None:
+    """`available` is false from the second failure until a probe of the writer itself succeeds."""
+    await bench.until(lambda: bench.writer.available)
+    bench.cache.down = True
+    bench.publish(finding(1))
+    await bench.until(lambda: not bench.writer.available)
+    bench.cache.down = False
+    await bench.until(lambda: bench.writer.available)
+    assert bench.is_current

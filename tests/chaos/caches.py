@@ -12,7 +12,10 @@ from stream.reader import read_topic
 from stream.records import Finding, decode
 from tests.chaos.arena import Arena, Row, check, make_row
 from tests.chaos.field import Field, numbered
+from tests.chaos.processes import WorkerProcess
 from tests.chaos.proxy import Proxy, Weather
+
+_NOTICE_S = 10.0
 
 
 async def redis_killed(arena: Arena) -> Row:
@@ -90,8 +93,7 @@ async def _outage(arena: Arena, fault: str, outage: _Killed | _Weather, *, away_
             await field.settled(60)  # with the fault all the while
             assert (await field.ledger()).findings == n_fed
             await asyncio.sleep(max(0.0, away_s - (time.monotonic() - start)))
-            status, answer = await asyncio.to_thread(worker.get, "/readyz")
-            assert (status == 200) is outage.is_ready, (status, answer)
+            await _readiness(worker, ready=outage.is_ready)
             outage.end()
             recovery_s = await _whole(field, cache, 60)
             n_fed += await field.feed(numbered(n_posts, start=2 * n_posts))
@@ -104,6 +106,17 @@ async def _outage(arena: Arena, fault: str, outage: _Killed | _Weather, *, away_
             arena.redis.revive()
     check(ledger, posts=n_fed)
     return make_row(fault, arena.broker.name, ledger, recovery_s=recovery_s)
+
+
+async def _readiness(worker: WorkerProcess, *, ready: bool) -> None:
+    """Wait until the worker says that it is ready, or not; it asks Redis now and then only."""
+    deadline = time.monotonic() + _NOTICE_S
+    while True:
+        status, answer = await asyncio.to_thread(worker.get, "/readyz")
+        if (status == 200) is ready:
+            return
+        assert time.monotonic() < deadline, (status, answer)
+        await asyncio.sleep(0.2)
 
 
 async def _whole(field: Field, cache: FindingCache, timeout_s: float) -> float:

@@ -13,7 +13,7 @@ _PER_S = 100.0
 
 async def slow_and_lossy(arena: Arena) -> Row:
     """Everything takes 200 ms longer each way, and 5% of it is lost and sent again."""
-    seconds = arena.pick(60.0, 4.0)
+    seconds = arena.pick(60.0, 2.5)
     with arena.proxies("lossy", arena.kafka_port, arena.redis.port) as [kafka, redis]:
         async with arena.field("lossy", max_batch=16) as field:
             worker = field.worker(via=kafka.route | redis.route)
@@ -57,7 +57,7 @@ async def half_open(arena: Arena) -> Row:
 
 async def network_cut(arena: Arena) -> Row:
     """The worker reaches neither Kafka nor Redis for 90 s, and then both again."""
-    away_s = arena.pick(90.0, 3.0)
+    away_s = arena.pick(90.0, 2.0)
     with arena.proxies("cut", arena.kafka_port, arena.redis.port) as [kafka, redis]:
         async with arena.field("cut", max_batch=16) as field:
             worker = field.worker(via=kafka.route | redis.route)

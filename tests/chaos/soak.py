@@ -47,9 +47,9 @@ class _Sample:
 
 async def soak(arena: Arena) -> Row:
     """Feed good posts, pictures, duplicates and broken records at 80% of what the worker can do."""
-    seconds = arena.pick(arena.soak_s, 8.0)
+    seconds = arena.pick(arena.soak_s, 60.0)
     async with arena.field("soak", max_in_flight=1_000) as field:
-        capacity = await _capacity(field, n_posts=arena.pick(5_000, 1_000))
+        capacity = await _capacity(field, n_posts=arena.pick(5_000, 2_000))
         worker, per_s = field.workers[0], _LOAD * capacity
         samples: list[_Sample] = []
         async with field.flowing(_mix(int(per_s * seconds), "soak"), per_s=per_s) as feeding:

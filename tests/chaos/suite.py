@@ -43,15 +43,15 @@ class Entry:
 
 
 SCENARIOS: dict[str, Entry] = {
-    "workers-killed": Entry(run=crashes.workers_killed, many_workers=True),
+    "workers-killed": Entry(run=crashes.workers_killed),
     "broker-killed": Entry(run=outages.broker_killed, breaks_broker=True),
     "disk-full": Entry(run=outages.disk_full, breaks_broker=True),
     "leader-killed": Entry(run=outages.leader_killed, three_brokers=True),
     "majority-killed": Entry(run=outages.majority_killed, three_brokers=True),
-    "redis-killed": Entry(run=caches.redis_killed),
+    "redis-killed": Entry(run=caches.redis_killed, short=False),
     "redis-emptied": Entry(run=caches.redis_emptied),
     "redis-unreachable": Entry(run=caches.redis_unreachable),
-    "redis-slow": Entry(run=caches.redis_slow),
+    "redis-slow": Entry(run=caches.redis_slow, short=False),
     "poison": Entry(run=poison.poison),
     "classifier-faults": Entry(run=poison.classifier_faults),
     "classifier-hangs": Entry(run=poison.classifier_hangs),
@@ -63,5 +63,5 @@ SCENARIOS: dict[str, Entry] = {
     "network-cut": Entry(run=network.network_cut, proxied=True),
     "rebalances": Entry(run=crashes.workers_come_and_go, many_workers=True),
     "worker-paused": Entry(run=crashes.worker_paused, many_workers=True),
-    "soak": Entry(run=soak.soak),
+    "soak": Entry(run=soak.soak, short=False),
 }

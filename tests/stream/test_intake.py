@@ -1,0 +1,342 @@
+"""The intake, on a consumer of our own: what is let in, what is committed, and what is given up when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError
+
+from stream.intake import Accepted, Intake, IntakeConfig
+
+ZERO, ONE = TopicPartition("posts", 0), TopicPartition("posts", 1)
+
+
+class Consumer:
+    """Stands in for aiokafka's: gives what was put into its partitions, and fails as it is told."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = config
+        self.waiting: dict[TopicPartition, list[Any]] = defaultdict(list)
+        self.committed_offsets: dict[TopicPartition, int] = {}
+        self.commit_errors: list[Exception] = []
+        self.sought: list[tuple[TopicPartition, int]] = []
+        self.assigned = {ZERO, ONE}
+        self.n_fetches = 0
+        self.hangs = False
+        self.stopped = False
+        self._coordinator = SimpleNamespace(_group_instance_id=config["group_instance_id"])
+
+    def put(self, partition: TopicPartition, offsets: Iterable[int], *, size_bytes: int = 10) -> None:
+        self.waiting[partition] += [
+            SimpleNamespace(topic="posts", partition=partition.partition, offset=offset, value=bytes(size_bytes))
+            for offset in offsets
+        ]
+
+    async def start(self) -> None: ...
+
+    def subscribe(self, topics: list[str], listener: Any) -> None: ...
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        self.n_fetches += 1
+        await asyncio.sleep(0)
+        given = {}
+        for partition, records in self.waiting.items():
+            given[partition] = records[:max_records]
+            del records[: len(given[partition])]
+            max_records -= len(given[partition])
+        return given
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.commit_errors:
+            raise self.commit_errors.pop(0)
+        self.committed_offsets.update(offsets)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        if partition not in self.assigned:
+            raise IllegalStateError("not assigned")
+        self.sought.append((partition, offset))
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 100)
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        return self.committed_offsets.get(partition)
+
+    async def position(self, partition: TopicPartition) -> int:
+        return 0
+
+    async def stop(self) -> None:
+        self.stopped = True
+        if self.hangs:
+            await asyncio.Event().wait()
+
+
+class Bench:
+    """An intake with two partitions, and what it told about lost ones."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+        values: dict[str, Any] = {
+            "bootstrap": "nowhere:1",
+            "topic": "posts",
+            "group": "g",
+            "instance": "i",
+            "session_timeout_s": 6.0,
+            "max_stall_s": 60.0,
+            "request_timeout_s": 0.1,
+            "drain_timeout_s": 0.1,
+            "max_in_flight": 10,
+            "max_in_flight_bytes": 1_000,
+            "max_record_bytes": 1_000,
+            **changes,
+        }
+        monkeypatch.setattr("stream.intake.AIOKafkaConsumer", Consumer)
+        monkeypatch.setattr("stream.intake._POLL_MS", 20)
+        monkeypatch.setattr("stream.intake._LEAVE_S", 0.1)
+        self.lost: list[set[TopicPartition]] = []
+        self.intake = Intake(IntakeConfig(**values), on_lost=self.lost.append)
+
+    async def start(self) -> Consumer:
+        await self.intake.start()
+        await self.intake.on_partitions_assigned([ZERO, ONE])
+        consumer = self.intake._consumer
+        assert isinstance(consumer, Consumer)
+        return consumer
+
+    async def take(self) -> list[Accepted]:
+        return [one for records in await self.intake.fetch() for one in records]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+async def test_nobody_commits_but_the_intake_itself(bench: Bench) -> None:
+    """The consumer must not commit on a timer, or on leaving the group."""
+    consumer = await bench.start()
+    assert consumer.config["enable_auto_commit"] is False
+    assert consumer.config["auto_offset_reset"] == "earliest"
+    assert consumer.config["isolation_level"] == "read_committed"
+
+
+async def test_posts_in_flight_are_bounded(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, range(25))
+    taken = await bench.take()
+    assert len(taken) == 10
+    n_fetches = consumer.n_fetches
+    assert await bench.take() == []
+    assert consumer.n_fetches == n_fetches  # not even asked
+    for accepted in taken[:4]:
+        accepted.confirm()
+    assert [one.record.offset for one in await bench.take()] == [10, 11, 12, 13]
+    assert bench.intake.n_in_flight == 10
+
+
+async def test_bytes_in_flight_are_bounded(bench: Bench) -> None:
+    """One fetch may pass the bound; the next comes when there is room again."""
+    consumer = await bench.start()
+    consumer.put(ZERO, range(3), size_bytes=400)
+    taken = await bench.take()
+    assert bench.intake.n_bytes_in_flight == 1_200
+    consumer.put(ZERO, range(3, 5), size_bytes=400)
+    assert await bench.take() == []
+    taken[0].confirm()
+    assert len(await bench.take()) == 2
+
+
+async def test_full_intake_goes_on_as_soon_as_there_is_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.intake._POLL_MS", 60_000)
+    consumer = await bench.start()
+    consumer.put(ZERO, range(11))
+    taken = await bench.take()
+    waiting = asyncio.create_task(bench.take())
+    await asyncio.sleep(0)
+    taken[9].confirm()
+    async with asyncio.timeout(5):
+        assert [one.record.offset for one in await waiting] == [10]
+
+
+async def test_commit_never_passes_an_unconfirmed_post(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, [0, 1, 2, 5])  # a gap, as compaction leaves it
+    consumer.put(ONE, [7])
+    taken = await bench.take()
+    for index in (1, 3, 4):
+        taken[index].confirm()
+        taken[index].confirm()
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ONE: 8}
+    taken[0].confirm()
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 2, ONE: 8}
+    taken[2].confirm()
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 6, ONE: 8}
+    assert (bench.intake.n_in_flight, bench.intake.n_bytes_in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "error", [CommitFailedError("moved"), IllegalStateError("moved"), KafkaConnectionError("away")]
+)
+async def test_refused_commit_is_made_again(bench: Bench, error: Exception) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, range(3))
+    for accepted in await bench.take():
+        accepted.confirm()
+    consumer.commit_errors = [error]
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {}
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 3}
+
+
+async def test_commit_does_not_wait_for_ever(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, range(3))
+    for accepted in await bench.take():
+        accepted.confirm()
+    consumer.hangs = True
+    async with asyncio.timeout(5):
+        await bench.intake.commit()
+    consumer.hangs = False
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 3}
+
+
+async def test_records_without_a_lease_are_put_back(bench: Bench) -> None:
+    """A fetch may return records of a partition that was revoked meanwhile; nobody may skip them."""
+    consumer = await bench.start()
+    await bench.intake.on_partitions_revoked([ZERO])
+    consumer.put(ZERO, [4, 5])
+    consumer.put(ONE, [6])
+    assert [one.record.offset for one in await bench.take()] == [6]
+    assert consumer.sought == [(ZERO, 4)]
+    consumer.assigned.discard(ZERO)
+    consumer.put(ZERO, [4, 5])
+    assert await bench.take() == []  # gone to another worker: nothing to seek
+
+
+async def test_revocation_finishes_what_it_can_and_gives_up_the_rest(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, range(3))
+    consumer.put(ONE, range(2))
+    taken = await bench.take()
+    revoking = asyncio.create_task(bench.intake.on_partitions_revoked([ZERO]))
+    await asyncio.sleep(0.02)
+    assert not revoking.done()  # waits for what is in flight
+    taken[0].confirm()
+    async with asyncio.timeout(5):
+        await revoking
+    assert consumer.committed_offsets == {ZERO: 1}
+    assert bench.lost == [{ZERO}]
+    assert [accepted.lost for accepted in taken] == [True, True, True, False, False]
+    assert bench.intake.n_in_flight == 2
+
+    taken[1].confirm()  # too late: its next owner handles it again
+    taken[3].confirm()
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 1, ONE: 1}
+    assert (bench.intake.n_in_flight, bench.intake.n_bytes_in_flight) == (1, 10)
+
+
+async def test_revocation_ends_at_once_when_all_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, drain_timeout_s=60.0, session_timeout_s=180.0)
+    consumer = await bench.start()
+    consumer.put(ZERO, range(3))
+    taken = await bench.take()
+    revoking = asyncio.create_task(bench.intake.on_partitions_revoked([ZERO, ONE]))
+    await asyncio.sleep(0.02)
+    for accepted in taken:
+        accepted.confirm()
+    async with asyncio.timeout(5):
+        await revoking
+    assert consumer.committed_offsets == {ZERO: 3}
+    assert bench.lost == [{ZERO, ONE}]
+
+
+async def test_partition_that_comes_back_starts_anew(bench: Bench) -> None:
+    """Confirming a record of the former assignment neither counts nor commits."""
+    consumer = await bench.start()
+    consumer.put(ZERO, range(3))
+    former = await bench.take()
+    await bench.intake.on_partitions_revoked([ZERO])
+    await bench.intake.on_partitions_assigned([ZERO])
+    consumer.put(ZERO, range(3))
+    again = await bench.take()
+    for accepted in former:
+        accepted.confirm()
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {}
+    assert bench.intake.n_in_flight == 3
+    again[0].confirm()
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 1}
+
+
+async def test_partition_assigned_without_a_revocation_starts_anew(bench: Bench) -> None:
+    """A member that was thrown out of its group is told of its new partitions only."""
+    consumer = await bench.start()
+    consumer.put(ZERO, range(3))
+    former = await bench.take()
+    await bench.intake.on_partitions_assigned([ZERO, ONE])
+    assert all(accepted.lost for accepted in former)
+    assert (bench.intake.n_in_flight, bench.intake.n_bytes_in_flight) == (0, 0)
+    consumer.put(ZERO, range(3))
+    assert len(await bench.take()) == 3
+
+
+async def test_drain_takes_in_no_more_and_waits_for_what_is_in_flight(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, range(2))
+    taken = await bench.take()
+    draining = asyncio.create_task(bench.intake.drain())
+    await asyncio.sleep(0.01)
+    consumer.put(ZERO, range(2, 4))
+    assert await bench.take() == []
+    taken[0].confirm()
+    assert await draining is False  # one is left after the drain time
+    await bench.intake.stop()
+    assert consumer.committed_offsets == {ZERO: 1}
+    assert consumer.stopped
+    assert bench.intake.n_in_flight == 0
+    taken[1].confirm()
+    await bench.intake.stop()
+    assert consumer.committed_offsets == {ZERO: 1}
+
+
+async def test_drain_is_over_when_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, drain_timeout_s=60.0)
+    consumer = await bench.start()
+    consumer.put(ZERO, range(2))
+    for accepted in await bench.take():
+        accepted.confirm()
+    async with asyncio.timeout(5):
+        assert await bench.intake.drain() is True
+
+
+async def test_stop_does_not_wait_for_a_broker_that_is_away(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, range(2))
+    for accepted in await bench.take():
+        accepted.confirm()
+    consumer.hangs = True
+    async with asyncio.timeout(5):
+        await bench.intake.stop()
+    assert consumer.committed_offsets == {}
+
+
+async def test_lag_counts_from_what_is_committed(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.committed_offsets = {ZERO: 40}
+    assert await bench.intake.lag() == {0: 60, 1: 100}
+    await bench.intake.on_partitions_revoked([ONE])
+    assert await bench.intake.lag() == {0: 60}

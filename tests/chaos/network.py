@@ -31,7 +31,7 @@ async def slow_and_lossy(arena: Arena) -> Row:
             assert await field.committed_without_outcome() == 0
             ledger = await field.ledger()
     check(ledger, posts=n_posts)
-    return make_row("200 ms delay, 5% loss", arena.broker.name, ledger, recovery_s=recovery_s)
+    return make_row("200 ms delay each way, 5% loss", arena.broker.name, ledger, recovery_s=recovery_s)
 
 
 async def half_open(arena: Arena) -> Row:

@@ -12,6 +12,13 @@ from tests.chaos.soak import SoakReport
 
 _HEADERS = ("fault", "broker", "runs", "posts", "missing", "repeated", "differing", "recovery, s")
 
+_NOTES = """\
+Posts are those that Kafka accepted; repeated are findings delivered more than once, differing those of them
+whose content is not the same. Recovery is the longest time from the end of a fault until every partition
+was committed again (Redis: until it held every finding; broken posts and classifiers: until all were dealt
+with). Loss is what TCP makes of it: 5% of the pieces come late, and some break their connection.
+"""
+
 
 def read_rows(folder: Path = RESULTS) -> list[Row]:
     """Return the rows of the last full runs; none when there are none."""
@@ -25,7 +32,7 @@ def write_rows(rows: Sequence[Row], folder: Path = RESULTS) -> None:
     kept = sorted(merged.values(), key=lambda row: (row.broker, row.fault))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
-    (folder / "table.md").write_text(table(kept) + _soak(folder / "soak.json"), "utf-8")
+    (folder / "table.md").write_text(f"{table(kept)}\n{_NOTES}{_soak(folder / 'soak.json')}", "utf-8")
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +27,7 @@ class Consumer:
         self.commit_errors: list[Exception] = []
         self.sought: list[tuple[TopicPartition, int]] = []
         self.assigned = {ZERO, ONE}
+        self.on_commit: Callable[[], None] = lambda: None
         self.n_fetches = 0
         self.hangs = False
         self.stopped = False
@@ -57,6 +58,7 @@ class Consumer:
             await asyncio.Event().wait()
         if self.commit_errors:
             raise self.commit_errors.pop(0)
+        self.on_commit()
         self.committed_offsets.update(offsets)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -197,6 +199,18 @@ async def test_refused_commit_is_made_again(bench: Bench, error: Exception) -> N
     assert consumer.committed_offsets == {}
     await bench.intake.commit()
     assert consumer.committed_offsets == {ZERO: 3}
+
+
+async def test_post_confirmed_during_a_commit_is_committed_by_the_next(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, range(2))
+    first, second = await bench.take()
+    first.confirm()
+    consumer.on_commit = second.confirm
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 1}
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 2}
 
 
 async def test_commit_does_not_wait_for_ever(bench: Bench) -> None:

@@ -1,75 +1,120 @@
-"""Nothing is committed past a post whose outcome is not confirmed, in any interleaving."""
+"""Nothing is committed past a post whose outcome is not confirmed, in any interleaving, and every post gets one."""
 
 from __future__ import annotations
+
+from itertools import accumulate
 
 import pytest
 from aiokafka import TopicPartition
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stream.offsets import Lease, OffsetTracker
 
 PARTITION = TopicPartition("posts", 0)
 
 
-class Deliveries(RuleBasedStateMachine):
-    """A partition that is leased, read, confirmed in any order, committed, revoked and read again."""
+class Partition(RuleBasedStateMachine):
+    """One partition and its workers, of which one at a time holds the lease.
+
+    They read it from the committed offset, confirm in any order, commit now and then, lose it, crash, and
+    confirm late what they took in under a lease that is lost.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.log: list[int] = []
         self.committed = 0
-        self.delivered: set[int] = set()
+        self.handled: set[int] = set()
         self.lease = Lease(PARTITION)
         self.position = 0
-        self.old: list[tuple[Lease, int]] = []
+        self.taken: list[tuple[Lease, int]] = []
+        self.n_bytes = 0
 
-    @rule(gaps=st.lists(st.integers(1, 3), min_size=1, max_size=6))
-    def accept(self, gaps: list[int]) -> None:
-        """Take in records, with gaps as compaction and transactions leave them."""
-        offsets = []
-        for gap in gaps:
-            self.position += gap
-            offsets.append(self.position - 1)
-        self.delivered.update(set(range(offsets[0] - gaps[0] + 1, self.position)) - set(offsets))  # no records there
+    @initialize(gaps=st.lists(st.integers(1, 3), min_size=1, max_size=30))
+    def publish(self, gaps: list[int]) -> None:
+        """Let the partition have records, with gaps between them as compaction and transactions leave them."""
+        self.log = [offset - 1 for offset in accumulate(gaps)]
+
+    @property
+    def left(self) -> list[int]:
+        """The records that the holder of the lease has not fetched yet."""
+        return [offset for offset in self.log if offset >= self.position]
+
+    @precondition(lambda self: self.left)
+    @rule(n_records=st.integers(1, 8))
+    def fetch(self, n_records: int) -> None:
+        """Take in the next records."""
+        offsets = self.left[:n_records]
         self.lease.accept(offsets, len(offsets))
-        self.old += [(self.lease, offset) for offset in offsets]
+        self.position = offsets[-1] + 1
+        self.taken += [(self.lease, offset) for offset in offsets]
 
+    @precondition(lambda self: self.taken)
     @rule(data=st.data())
     def confirm(self, data: st.DataObject) -> None:
-        """Confirm any record ever accepted, also twice, also of a lost lease."""
-        if self.old:
-            lease, offset = data.draw(st.sampled_from(self.old))
-            self.delivered.add(offset)
-            lease.confirm(offset, 1)
+        """Deliver the outcome of any record ever taken in, also twice, also of a lease that is lost."""
+        lease, offset = data.draw(st.sampled_from(self.taken))
+        n_bytes, was_lost = lease.n_bytes, lease.lost
+        self.handled.add(offset)
+        counted = lease.confirm(offset, 1)
+        assert not (counted and was_lost)
+        assert lease.n_bytes == n_bytes - counted
 
-    @rule()
-    def commit(self) -> None:
-        """Commit what is due."""
-        if self.lease.due is not None:
-            self.committed = self.lease.committed = self.lease.due
+    @rule(is_refused=st.booleans())
+    def commit(self, is_refused: bool) -> None:
+        """Commit what is due, which the broker may refuse."""
+        due = self.lease.due
+        if due is not None and not is_refused:
+            assert due > self.committed
+            self.committed = self.lease.committed = due
 
     @rule()
     def revoke(self) -> None:
-        """Lose the partition, by a rebalance or a crash, and get it again at the committed offset."""
+        """Give the partition up after a last commit; its next owner starts there."""
+        self.commit(is_refused=False)
+        self.crash()
+
+    @rule()
+    def crash(self) -> None:
+        """Lose the partition without a commit; its next owner starts at the last one."""
         self.lease.give_up()
         assert self.lease.due is None
+        assert self.lease.idle.is_set()
         self.lease = Lease(PARTITION)
         self.position = self.committed
 
     @invariant()
     def nothing_unconfirmed_is_passed(self) -> None:
-        """Every record before the committed offset has its outcome."""
-        assert set(range(self.committed)) <= self.delivered
+        """Every record before the committed offset has its outcome, and so has every one that may be committed."""
+        passed = max(self.committed, self.lease.due or 0)
+        assert {offset for offset in self.log if offset < passed} <= self.handled
 
     @invariant()
-    def in_flight_is_never_negative(self) -> None:
-        """The count of what is in flight holds."""
-        assert self.lease.tracker.n_in_flight >= 0
+    def in_flight_is_counted(self) -> None:
+        """What is in flight is what the holder has taken in and not confirmed."""
+        mine = [offset for lease, offset in self.taken if lease is self.lease]
+        assert 0 <= self.lease.tracker.n_in_flight <= len(mine)
+        assert self.lease.tracker.n_in_flight == self.lease.n_bytes
+        assert self.lease.idle.is_set() == (self.lease.tracker.n_in_flight == 0)
+
+    def teardown(self) -> None:
+        """However it went: the next worker, left alone, finishes everything."""
+        self.crash()
+        while self.left:
+            self.fetch(3)
+        for lease, offset in reversed(self.taken):
+            if lease is self.lease:
+                self.handled.add(offset)
+                lease.confirm(offset, 1)
+        self.commit(is_refused=False)
+        assert self.handled >= set(self.log)
+        assert not self.log or self.committed == self.log[-1] + 1
 
 
-TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPartition = Partition.TestCase
+TestPartition.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 
 
 def test_offsets_that_fall_are_refused() -> None:

@@ -3,7 +3,7 @@
     python -m tests.bench.replay FILE.tsv [--images DIR] [--kafka-home DIR] [--kill] [--name NAME]
 
 The rate is timed by the growth of the findings topic up to its last record. The latency is taken in a
-second, paced pass at half that rate. Quality is counted on the rows named in `model/results/held_out_ids.txt`.
+second, paced pass of the first posts at half that rate. Quality is counted on the rows named in `model/results/held_out_ids.txt`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import itertools
 import json
 import os
 import platform
@@ -86,6 +87,8 @@ async def _feed(services: EmbeddedServices, wanted: Topics, args: argparse.Names
     await producer.start()
     try:
         records = read_feed(args.file, images_dir=args.images, counts=counts)
+        if rate is not None:
+            records = itertools.islice(records, args.paced_posts)
         sent = await replay(producer, wanted.posts.name, records, rate_per_s=rate)
     finally:
         await producer.stop()
@@ -211,6 +214,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--kafka-home", type=Path)
     parser.add_argument("--kill", type=float, default=0.0, metavar="S", help="SIGKILL the worker after S seconds")
+    parser.add_argument("--paced-posts", type=int, default=1_000, metavar="N", help="length of the paced pass")
     parser.add_argument("--no-paced", action="store_true", help="leave out the paced pass")
     parser.add_argument("--name", required=True)
     parser.add_argument("--log", default="replay-worker.log")

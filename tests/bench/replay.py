@@ -3,7 +3,8 @@
     python -m tests.bench.replay FILE.tsv [--images DIR] [--kafka-home DIR] [--kill] [--name NAME]
 
 The rate is timed by the growth of the findings topic up to its last record. The latency is taken in a
-second, paced pass of the first posts at half that rate. Quality is counted on the rows named in `model/results/held_out_ids.txt`.
+second, paced pass of the first posts at half that rate. Quality is counted on the rows named in
+`model/results/held_out_ids.txt`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Worker:
             "SITREP_REDIS": services.redis,
             "SITREP_PREFIX": prefix,
             "SITREP_WEB_PORT": str(self.port),
+            "SITREP_INSTANCE": "replayed",  # started again after a crash, it takes its place back
         }
         self._log = log.open("ab")
         self.process = subprocess.Popen(

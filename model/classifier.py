@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from model.config import Fusion, ModelConfig
 from model.errors import ModelError
 from model.network import Network, TextSelection
 from model.records import Example, ImageRationale, Pixels, Prediction, TextSpan
+from model.selection import choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 from model.transport import cosine_cost, ipot, patch_scores
@@ -84,7 +84,11 @@ class RationaleClassifier:
             tokens = self.tokenizer.encode(words)
             stage = self._network.text_selector(self._network.embeddings(self._ids(tokens)))
             word_scores = _word_scores(stage.token_logits[0], tokens, words)
-            chosen = self._choose_words(word_scores, words, tokens, fallbacks)
+            chosen = tuple(choose_words(words, word_scores, self.config.selection, n_read=tokens.n_words))
+            if tokens.truncated:
+                fallbacks.append(TEXT_TRUNCATED)
+            if chosen and word_scores[chosen[0]] < self.config.selection.word_threshold:
+                fallbacks.append(NO_RATIONALE_TOKEN)
             vectors = _word_vectors(stage, tokens)  # (1, W, E)
         if not chosen:
             fallbacks.append(NO_TEXT)
@@ -150,23 +154,6 @@ class RationaleClassifier:
             image=rationale,
             fallbacks=selection.fallbacks,
         )
-
-    def _choose_words(
-        self, scores: list[float], words: list[Word], tokens: Tokens, fallbacks: list[str]
-    ) -> tuple[int, ...]:
-        candidates = [index for index in range(tokens.n_words) if words[index].selectable]
-        if tokens.truncated:
-            fallbacks.append(TEXT_TRUNCATED)
-        if not candidates:
-            return ()
-        limits = self.config.selection
-        ranked = sorted(candidates, key=lambda index: (-scores[index], index))
-        budget = max(1, math.floor(limits.max_word_share * len(words)))
-        chosen = [index for index in ranked if scores[index] >= limits.word_threshold][:budget]
-        if not chosen:
-            fallbacks.append(NO_RATIONALE_TOKEN)
-            chosen = ranked[:1]
-        return tuple(sorted(chosen))
 
     def _score_patches(self, image: Pixels, words: Tensor | None, chosen: tuple[int, ...]) -> tuple[float, ...]:
         grid, selection = self.config.image, self.config.selection

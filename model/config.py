@@ -53,6 +53,7 @@ class SelectionConfig(_FromDict):
     space_width: int
     word_threshold: float
     max_word_share: float
+    min_words: int  # the budget of a post so short that its share would be less
     n_patches: int
     beta: float
     n_steps: int

@@ -23,6 +23,7 @@ from model.heads import HeadSettings, apply_fusion, fit_fusion, fit_head, folds
 from model.measures import Labels, Probs, classification
 from model.network import TextDecider, TextSelector, masked_mean
 from model.records import CLASSES
+from model.selection import choose_words
 from model.train_text import TextKit
 
 _OTHER_WEIGHT = 0.3  # of a training image outside the test split: other sources, other class mix
@@ -236,7 +237,7 @@ def _log_probs(head: nn.Linear, features: Tensor) -> Tensor:
 def _items(rows: Sequence[TextRow], kind: str, kit: TextKit, selector: TextSelector) -> list[TokenItem]:
     items: list[TokenItem] = []
     for words, scores in train_text.score_words([row.text for row in rows], kit, selector):
-        chosen = train_text.choose_words(words, scores, kit.selection)
+        chosen = choose_words(words, scores, kit.selection)
         if kind == "full":
             tokens = kit.tokenizer.encode(words)
         else:

@@ -24,7 +24,7 @@ from model.network import ImageSelector, Network, TextDecider, TextSelector
 from model.records import CLASSES
 from model.train_text import TextKit
 
-NAME, VERSION = "compact", "compact-1.0.0"
+NAME, VERSION = "compact", "compact-1.1.0"
 IMAGE = ImageConfig(
     size_px=256,
     selector_width=1.0,
@@ -36,11 +36,11 @@ IMAGE = ImageConfig(
     cols=8,
 )
 SELECTION = SelectionConfig(
-    space_width=128, word_threshold=0.5, max_word_share=0.35, n_patches=19, beta=0.1, n_steps=20
+    space_width=128, word_threshold=0.5, max_word_share=0.35, min_words=4, n_patches=19, beta=0.1, n_steps=20
 )
 _MAX_TOKENS, _WIDTH = 128, 384
 _ALERT_PRECISION = 0.9
-_HELD_OUT_FOLD = 0
+HELD_OUT_FOLD = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +103,9 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     results = crossval.evaluate(views, n_seeds=n_head_seeds)
     (out / "results").mkdir(exist_ok=True)
     write_json(out / "results" / "crossval.json", results)
-    held_out = crossval.fold_ids(views, _HELD_OUT_FOLD)
+    held_out = crossval.fold_ids(views, HELD_OUT_FOLD)
     (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
-    shipped = crossval.fit_fold(views.rationale, views, _HELD_OUT_FOLD, run.seed)
+    shipped = crossval.fit_fold(views.rationale, views, HELD_OUT_FOLD, run.seed)
     config = make_config(run, kit, shipped, views.text_dev, views.dev_labels)
     network = Network(config)
     network.embeddings.load_state_dict(kit.embeddings.state_dict())

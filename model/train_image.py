@@ -20,7 +20,8 @@ from model.fit_space import SpaceRows, SpaceSettings
 from model.losses import class_loss, class_weights
 from model.network import ImageSelector, TextSelector, masked_mean
 from model.records import CLASSES, Pixels
-from model.train_text import TextKit, best_piece, choose_words
+from model.selection import choose_words
+from model.train_text import TextKit, best_piece
 from model.transport import cosine_cost, ipot, patch_scores
 
 N_FROZEN_BLOCKS = 11  # stage 2 fine-tunes the blocks after these and the head

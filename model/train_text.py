@@ -18,6 +18,7 @@ from model.data import RationaleRow, TextRow
 from model.encoders import Embeddings
 from model.fit_text import FitSettings
 from model.network import TextDecider, TextSelector
+from model.selection import choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 
@@ -160,16 +161,6 @@ def best_piece(token_probs: Tensor, owners: Sequence[int], words: Sequence[Word]
         if index >= 0 and words[index].selectable:
             scores[index] = max(scores[index], prob)
     return scores
-
-
-def choose_words(words: Sequence[Word], scores: Sequence[float], limits: SelectionConfig) -> list[int]:
-    """The classifier's rule: the best words at or above the threshold, within the budget, at least one."""
-    ranked = sorted(
-        (index for index, word in enumerate(words) if word.selectable), key=lambda index: (-scores[index], index)
-    )
-    budget = max(1, int(limits.max_word_share * len(words)))
-    chosen = [index for index in ranked if scores[index] >= limits.word_threshold][:budget]
-    return sorted(chosen or ranked[:1])
 
 
 def marked_words(row: RationaleRow, words: Sequence[Word]) -> list[bool]:

@@ -32,6 +32,10 @@ def worker(
         Literal["all", "prepare", "classify"],
         typer.Option("--stage", help="Run both stages, or one of them apart from the other."),
     ] = "all",
+    exactly_once: Annotated[
+        bool,
+        typer.Option("--exactly-once", help="Commit outcomes and offsets together, in Kafka transactions."),
+    ] = False,
     checkpoint: Checkpoint = None,
     kafka: options.Kafka = None,
     redis: options.Redis = None,
@@ -44,6 +48,8 @@ def worker(
     Metrics and health are served on `/metrics`, `/healthz` and `/readyz`. Run as many workers as the
     posts topic has partitions; with `--stage prepare` and `--stage classify` the two scale on their own.
     """
+    if exactly_once:
+        set_ = [*(set_ or []), "exactly_once=true"]
     settings = options.read_settings(
         kafka=kafka, redis=redis, prefix=prefix, checkpoint=checkpoint, config=config_file, set_=set_
     )

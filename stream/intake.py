@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from stream.errors import BrokerUnavailable
 from stream.offsets import Lease
+from stream.transactions import Fenced, Transactions
 
 log = logging.getLogger(__name__)
 
@@ -40,37 +43,46 @@ class IntakeConfig:
 class Accepted:
     """One record taken in; whoever has delivered its outcome calls `confirm`."""
 
-    __slots__ = ("_intake", "_lease", "record")
+    __slots__ = ("_intake", "lease", "record")
 
     def __init__(self, record: ConsumerRecord, lease: Lease, intake: Intake) -> None:
         self.record = record
-        self._lease = lease
+        self.lease = lease
         self._intake = intake
 
     @property
     def lost(self) -> bool:
         """Whether the partition has gone to another worker, which handles the record again."""
-        return self._lease.lost
+        return self.lease.lost
 
     def confirm(self) -> None:
         """Say that the record's outcome is delivered; idempotent, never blocks."""
-        self._intake._confirm(self._lease, self.record)
+        self._intake._confirm(self.lease, self.record)
 
 
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """A consumer-group member that bounds what is in flight and owns its commits.
 
-    `on_lost` is told the partitions that went to another worker, after their last commit.
+    `on_lost` is told the partitions that went to another worker, after their last commit. With
+    `transactions` it commits through them.
     """
 
-    def __init__(self, config: IntakeConfig, *, on_lost: Callable[[set[TopicPartition]], None] = lambda lost: None):
+    def __init__(
+        self,
+        config: IntakeConfig,
+        *,
+        on_lost: Callable[[set[TopicPartition]], None] = lambda lost: None,
+        transactions: Transactions | None = None,
+    ) -> None:
         self._config = config
+        self._transactions = transactions
         self._on_lost = on_lost
         self._leases: dict[TopicPartition, Lease] = {}
         self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
         self._draining = False
+        self._reclaiming: set[asyncio.Task[None]] = set()
         self.n_in_flight = 0
         self.n_bytes_in_flight = 0
         self.n_rebalances = 0
@@ -124,6 +136,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     async def commit(self, timeout_s: float | None = None) -> None:
         """Commit what is confirmed; a refusal (rebalance, broker away) is left to the next call."""
+        if self._transactions is not None:
+            await self._commit_in_transactions(self._transactions, timeout_s)
+            return
         try:
             async with asyncio.timeout(timeout_s or self._config.request_timeout_s), self._commit_lock:
                 leases = {lease.partition: lease for lease in self._leases.values() if lease.due is not None}
@@ -147,6 +162,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         consumer, self._draining = self._consumer, True
         if consumer is None:
             return
+        for reclaiming in self._reclaiming:
+            reclaiming.cancel()
         await self.commit(_LEAVE_S)
         for lease in tuple(self._leases.values()):
             self._give_up(lease)
@@ -193,10 +210,14 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a new lease on each partition."""
         self.n_rebalances += 1
+        assigned = list(assigned)
         for partition in assigned:
             if (former := self._leases.get(partition)) is not None:
                 self._give_up(former)
-            self._leases[partition] = Lease(partition)
+        if self._transactions is not None:
+            await asyncio.gather(*(self._claim(self._transactions, partition) for partition in assigned))
+        else:
+            self._leases.update((partition, Lease(partition)) for partition in assigned)
         log.info("partitions assigned: %s", sorted(p.partition for p in self._leases))
 
     @property
@@ -211,6 +232,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     def _has_room(self) -> bool:
         config = self._config
+        if self._transactions is not None and self._transactions.n_staged >= config.max_in_flight:
+            return False
         return self.n_in_flight < config.max_in_flight and self.n_bytes_in_flight < config.max_in_flight_bytes
 
     def _accept(self, partition: TopicPartition, records: list[ConsumerRecord]) -> list[Accepted]:
@@ -246,8 +269,65 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self.n_in_flight -= lease.tracker.n_in_flight
         self.n_bytes_in_flight -= lease.n_bytes
         lease.give_up()
+        if self._transactions is not None:
+            self._transactions.drop(lease)
         self._leases.pop(lease.partition, None)
         self._room.set()
+
+    async def _commit_in_transactions(self, transactions: Transactions, timeout_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(timeout_s), self._commit_lock:
+                due = [lease for lease in self._leases.values() if lease.due is not None]
+                await asyncio.gather(*(self._transact(transactions, lease) for lease in due))
+        except TimeoutError:
+            log.warning("a transaction did not end in time, what it held is done again by the next owner")
+
+    async def _transact(self, transactions: Transactions, lease: Lease) -> None:
+        due = lease.due
+        assert due is not None
+        try:
+            await transactions.commit(lease, due, committed=self._running.committed)
+        except Fenced as error:
+            log.warning("%s", error)
+            if lease.lost:
+                return
+            self._give_up(lease)
+            self._on_lost({lease.partition})
+            reclaiming = asyncio.create_task(self._reclaim(transactions, lease.partition))
+            self._reclaiming.add(reclaiming)
+            reclaiming.add_done_callback(self._reclaiming.discard)
+        except BrokerUnavailable as error:
+            log.warning("tried again later: %s", error)
+        else:
+            lease.committed = due
+
+    async def _claim(self, transactions: Transactions, partition: TopicPartition) -> None:
+        """Fence the partition's former owner, then start where that one ended."""
+        while not self._draining:
+            try:
+                await transactions.open(partition)
+                offset = await self._running.committed(partition)
+                if offset is None:
+                    offset = (await self._running.beginning_offsets([partition]))[partition]
+                self._running.seek(partition, offset)
+                self._running.resume(partition)
+            except IllegalStateError:  # it went to another worker meanwhile
+                return
+            except (BrokerUnavailable, KafkaError) as error:
+                log.warning("partition %d cannot be taken over, tried again: %s", partition.partition, error)
+                await asyncio.sleep(1.0)
+            else:
+                self._leases[partition] = Lease(partition)
+                return
+
+    async def _reclaim(self, transactions: Transactions, partition: TopicPartition) -> None:
+        """Take a partition back that is still this worker's when a member that overslept would know better."""
+        n_rebalances = self.n_rebalances
+        with contextlib.suppress(IllegalStateError):
+            self._running.pause(partition)
+        await asyncio.sleep(self._config.session_timeout_s)
+        if n_rebalances == self.n_rebalances and partition not in self._leases:
+            await self._claim(transactions, partition)
 
     async def _wait_idle(self, leases: list[Lease], timeout_s: float) -> bool:
         waits = [asyncio.ensure_future(lease.idle.wait()) for lease in leases if not lease.idle.is_set()]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import tenacity
 from aiokafka import AIOKafkaProducer
@@ -22,9 +23,12 @@ from aiokafka.errors import (
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.headers import Headers
 
+if TYPE_CHECKING:
+    from stream.intake import Accepted
+
 log = logging.getLogger(__name__)
 
-_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError)
+TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError)
 _CLOSE_S: Final = 5.0
 
 
@@ -35,6 +39,7 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = field(default_factory=list)
+    outcome_of: Accepted | None = None  # transactions ask; this module does not
 
 
 class _Line:
@@ -47,7 +52,7 @@ class _Line:
     async def deliver(self, topic: str, partition: int, batch: Any) -> int:
         """Return the batch's offset once the broker has confirmed it; raise aiokafka's errors."""
         delivery = await self.producer.send_batch(batch, topic, partition=partition)
-        delivery.add_done_callback(_retrieve)
+        delivery.add_done_callback(retrieve)
         ended = asyncio.create_task(self.ended.wait())
         try:
             await asyncio.wait({delivery, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -60,11 +65,7 @@ class _Line:
     async def close(self) -> None:
         """Deliver what can be delivered in a moment, then close, whatever the broker does."""
         try:
-            await asyncio.wait_for(self.producer.stop(), _CLOSE_S)
-        except (TimeoutError, KafkaError, OSError) as error:
-            log.info("a producer is closed by force: %s", error or type(error).__name__)
-            await self.producer._sender.close()  # an interrupted `stop` leaves it sending for ever
-            await self.producer.client.close()
+            await close_producer(self.producer)
         finally:
             self.ended.set()
 
@@ -156,15 +157,15 @@ class Outbox:
         while members := sending.next_members():
             batch, fitting = self._fill(line, sending, members)
             if not fitting:
-                sending.results[members[0]] = _too_large(topic, sending.records[members[0]])
+                sending.results[members[0]] = too_large(topic, sending.records[members[0]])
                 continue
             try:
                 offset = await line.deliver(topic, partition, batch)
             except KafkaTimeoutError:  # the partition's queue is full: this batch was never taken in
                 raise
-            except _TOO_LARGE:
+            except TOO_LARGE:
                 if len(fitting) == 1:
-                    sending.results[fitting[0]] = _too_large(topic, sending.records[fitting[0]])
+                    sending.results[fitting[0]] = too_large(topic, sending.records[fitting[0]])
                 else:
                     sending.alone.update(fitting)
                 # the refused batch has used up sequence numbers: what follows would be out of order
@@ -189,14 +190,7 @@ class Outbox:
         return batch, fitting
 
     async def _connect(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            enable_idempotence=True,
-            acks="all",
-            max_batch_size=self._max_batch_bytes,
-            max_request_size=self._max_batch_bytes,
-            request_timeout_ms=int(self._request_timeout_s * 1000),
-        )
+        producer = new_producer(self._bootstrap, self._max_batch_bytes, self._request_timeout_s)
         try:
             await producer.start()
         except BaseException as error:
@@ -242,14 +236,51 @@ class _Sending:
         return list(itertools.takewhile(lambda index: index not in self.alone, todo))
 
 
-def _too_large(topic: str, record: Outgoing) -> RecordTooLarge:
+def too_large(topic: str, record: Outgoing) -> RecordTooLarge:
+    """Return the error of a record that can never be sent."""
     size = len(record.value or b"")
     return RecordTooLarge(
         f"a record of {size} bytes does not fit {topic}: raise max_record_bytes and the topic's limit"
     )
 
 
-def _retrieve(delivery: asyncio.Future[Any]) -> None:
+def retrieve(delivery: asyncio.Future[Any]) -> None:
     """Take the error of a delivery that nobody waits for any more, so that asyncio does not report it."""
     if not delivery.cancelled():
         delivery.exception()
+
+
+def new_producer(
+    bootstrap: str, max_batch_bytes: int, request_timeout_s: float, *, transactional_id: str | None = None
+) -> AIOKafkaProducer:
+    """Return a producer of whole batches (idempotent, acks=all), not yet started."""
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        enable_idempotence=True,
+        acks="all",
+        max_batch_size=max_batch_bytes,
+        max_request_size=max_batch_bytes,
+        request_timeout_ms=int(request_timeout_s * 1000),
+        transactional_id=transactional_id,
+    )
+
+
+def _retrieve_inner(producer: AIOKafkaProducer) -> None:
+    """Take the errors that a producer which broke leaves in futures of its own."""
+    inner = [batch._drain_waiter for some in producer._message_accumulator._batches.values() for batch in some]
+    if producer._txn_manager is not None and (end := producer._txn_manager.wait_for_transaction_end()) is not None:
+        inner.append(end)
+    for future in inner:
+        future.add_done_callback(retrieve)
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Let it deliver what it can in a moment, then close it, whatever the broker does."""
+    try:
+        await asyncio.wait_for(producer.stop(), _CLOSE_S)
+    except (TimeoutError, KafkaError, OSError) as error:
+        log.info("a producer is closed by force: %s", error or type(error).__name__)
+        with contextlib.suppress(KafkaError):
+            await producer._sender.close()  # an interrupted `stop` leaves it sending for ever
+        await producer.client.close()
+    _retrieve_inner(producer)

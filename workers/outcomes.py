@@ -23,6 +23,7 @@ from stream.intake import Accepted
 from stream.outbox import Outbox, Outgoing
 from stream.records import Alert, Duplicate, Finding, Origin, PreparedPost, encode, encode_prepared
 from stream.topics import Topics
+from stream.transactions import Transactions
 from workers.findings import now_utc
 from workers.metrics import Metrics
 
@@ -53,7 +54,13 @@ class Outcomes:
     """Delivers findings, alerts, duplicates, prepared posts and dead letters."""
 
     def __init__(
-        self, outbox: Outbox, topics: Topics, metrics: Metrics, *, source: str, cache_writer: CacheWriter | None
+        self,
+        outbox: Outbox | Transactions,
+        topics: Topics,
+        metrics: Metrics,
+        *,
+        source: str,
+        cache_writer: CacheWriter | None,
     ) -> None:
         self._outbox = outbox
         self._topics = topics
@@ -64,9 +71,9 @@ class Outcomes:
     async def publish(self, decided: Sequence[Decided]) -> None:
         """Deliver findings with their alerts, then acknowledge their posts and hand them to the cache."""
         now = now_utc()
-        alerts = [one.alert for one in decided if one.alert is not None]
+        alerts = [self._alert(one.alert, one.job, now) for one in decided if one.alert is not None]
         if alerts:
-            await self._outbox.send(self._topics.alerts.name, 0, [self._alert(alert, now) for alert in alerts])
+            await self._outbox.send(self._topics.alerts.name, 0, alerts)
             self._metrics.alerts.inc(len(alerts))
         by_partition: dict[int, list[Decided]] = defaultdict(list)
         for one in decided:
@@ -88,6 +95,7 @@ class Outcomes:
                     key=job.prepared.post.id.encode(),
                     value=encode_prepared(job.prepared),
                     headers=[(POST_ORIGIN, _origin_text(job.prepared.origin)), *_trace(job)],
+                    outcome_of=job.accepted,
                 )
                 for job in some
             ]
@@ -118,8 +126,9 @@ class Outcomes:
                         event_type=DUPLICATE_TYPE,
                         time=now,
                     ),
+                    outcome_of=accepted,
                 )
-                for _, duplicate in some
+                for accepted, duplicate in some
             ]
             await self._outbox.send(topic, partition, records)
             self._metrics.posts.labels("duplicate").inc(len(some))
@@ -133,12 +142,13 @@ class Outcomes:
         topic = self._topics.dead_letters.name
         partition = await self._outbox.partition_for(topic, record.partition)
         [result] = await self._outbox.send(
-            topic, partition, [Outgoing(key=record.key, value=record.value, headers=headers)]
+            topic, partition, [Outgoing(key=record.key, value=record.value, headers=headers, outcome_of=accepted)]
         )
         if isinstance(result, RecordTooLarge):
             # the event is still at its origin, which the headers name; better a pointer than a worker that loops
             size = str(len(record.value or b"")).encode()
-            pointer = Outgoing(key=record.key, value=None, headers=[*headers, (VALUE_OMITTED, size)])
+            headers = [*headers, (VALUE_OMITTED, size)]
+            pointer = Outgoing(key=record.key, value=None, headers=headers, outcome_of=accepted)
             await self._outbox.send(topic, partition, [pointer])
         self._metrics.posts.labels("dead_letter").inc()
         self._metrics.dead_letters.labels(cause.reason).inc()
@@ -164,11 +174,16 @@ class Outcomes:
     def _finding(self, one: Decided, now: datetime) -> Outgoing:
         finding = one.finding
         headers = cloudevent_headers(event_id=finding.id, source=self._source, event_type=FINDING_TYPE, time=now)
-        return Outgoing(key=finding.post_id.encode(), value=encode(finding), headers=[*headers, *_trace(one.job)])
+        return Outgoing(
+            key=finding.post_id.encode(),
+            value=encode(finding),
+            headers=[*headers, *_trace(one.job)],
+            outcome_of=one.job.accepted,
+        )
 
-    def _alert(self, alert: Alert, now: datetime) -> Outgoing:
+    def _alert(self, alert: Alert, job: Job, now: datetime) -> Outgoing:
         headers = cloudevent_headers(event_id=alert.id, source=self._source, event_type=ALERT_TYPE, time=now)
-        return Outgoing(key=alert.id.encode(), value=encode(alert), headers=headers)
+        return Outgoing(key=alert.id.encode(), value=encode(alert), headers=headers, outcome_of=job.accepted)
 
 
 def _trace(job: Job) -> Headers:

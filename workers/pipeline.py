@@ -25,6 +25,7 @@ from stream.outbox import Outbox
 from stream.reader import read_topic
 from stream.records import Alert, Finding, decode
 from stream.topics import Topics, topics
+from stream.transactions import Transactions
 from workers.batcher import MicroBatcher
 from workers.channel import DurableChannel
 from workers.classify import ClassifyStage
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 Stage = Literal["all", "prepare", "classify"]
 
 _COMMIT_S = 0.5
+_TRANSACTION_S = 0.05  # outcomes are not seen before
 _LAG_S = 5.0
 _MEMORY_POSTS = 100_000
 
@@ -92,14 +94,25 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             request_timeout_s=settings.request_timeout_s,
             publish_timeout_s=settings.publish_timeout_s,
         )
+        config = self._intake_config()
+        self.transactions: Transactions | None = None
+        if settings.exactly_once:
+            self.transactions = Transactions(
+                self.outbox,
+                bootstrap=settings.kafka,
+                group=config.group,
+                max_batch_bytes=self.topics.findings.max_message_bytes,
+                request_timeout_s=settings.request_timeout_s,
+                publish_timeout_s=settings.publish_timeout_s,
+            )
         outcomes = Outcomes(
-            self.outbox,
+            self.transactions or self.outbox,
             self.topics,
             metrics,
             source=f"/sitrep/{settings.prefix.strip('.-_') or 'default'}",
             cache_writer=None if stage == "prepare" else self.cache_writer,
         )
-        self.intake = Intake(self._intake_config(), on_lost=self._lost)
+        self.intake = Intake(config, on_lost=self._lost, transactions=self.transactions)
         self.images = ImagePool(
             n_processes=settings.image_processes,
             timeout_s=settings.image_timeout_s,
@@ -171,6 +184,8 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         """Close what `on_start` opened."""
         await self.intake.stop()
         await self.images.stop()
+        if self.transactions is not None:
+            await self.transactions.stop()
         await self.outbox.stop()
         await self.cache.close()
         if self.device is not None:
@@ -229,7 +244,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
 
     async def _commit(self) -> None:
         while not self.should_stop:
-            await asyncio.sleep(_COMMIT_S)
+            await asyncio.sleep(_COMMIT_S if self.transactions is None else _TRANSACTION_S)
             await self.intake.commit()
 
     async def _measure(self) -> None:

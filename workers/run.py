@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from prometheus_client import disable_created_metrics
 
 from stream.topics import check_topics, topics
+from stream.transactions import check_transactions
 from workers.errors import StartError
 from workers.settings import Settings
 
@@ -34,12 +36,15 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
     Raises:
         StartError: the model cannot be loaded.
         BrokerUnavailable: no broker answers.
-        StreamError: the topics are not there.
+        StreamError: the topics are not there, or `exactly_once` is set and the broker has no transactions.
     """
     wanted = topics(
         prefix=settings.prefix, n_partitions=settings.partitions, max_record_bytes=settings.max_record_bytes
     )
     asyncio.run(check_topics(settings.kafka, wanted.all()))
+    if settings.exactly_once:
+        name = f"{settings.prefix}check/{socket.gethostname()}/{os.getpid()}"
+        asyncio.run(check_transactions(settings.kafka, name=name, timeout_s=2 * settings.request_timeout_s))
     if stage == "prepare":
         classifier = None
     elif classifier is None:

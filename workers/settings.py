@@ -54,6 +54,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     publish_timeout_s: Annotated[
         Seconds, Meta(description="how long a finding's delivery is retried before the worker exits")
     ] = 300.0
+    exactly_once: Annotated[
+        bool,
+        Meta(
+            description="commit outcomes and offsets together in Kafka transactions, so that consumers that read"
+            " committed records only see no outcome twice; covers neither Redis nor posts that a feed sends twice"
+        ),
+    ] = False
     drain_timeout_s: Annotated[Seconds, Meta(description="how long a stopping worker finishes in-flight posts")] = 15.0
     max_record_bytes: Annotated[Positive, Meta(description="largest record that is read as a post")] = 2_097_152
     max_in_flight: Annotated[Positive, Meta(description="posts accepted and not yet acknowledged, per worker")] = 2_000

@@ -127,9 +127,9 @@ def intake_config(field: Field, **changes: Any) -> IntakeConfig:
     return IntakeConfig(**{**values, **changes})
 
 
-def posts(n_posts: int, *, texts: dict[int, str] | None = None, partition: int = 0) -> list[Raw]:
+def posts(n_posts: int, *, texts: dict[int, str] | None = None, partition: int = 0, name: str = "post") -> list[Raw]:
     """Return posts `post-0`, `post-1` and so on, all of one partition; `texts` replaces some texts."""
-    some = [Post(id=f"post-{i}", text=(texts or {}).get(i, f"bridge down {i}")) for i in range(n_posts)]
+    some = [Post(id=f"{name}-{i}", text=(texts or {}).get(i, f"bridge down {i}")) for i in range(n_posts)]
     return [Raw(key=post.id.encode(), value=encode(post), partition=partition) for post in some]
 
 

@@ -78,6 +78,8 @@ class Producer:
         self.stop_hangs = False
         self._sender = SimpleNamespace(close=self._close)
         self.client = SimpleNamespace(close=self._close)
+        self._message_accumulator = SimpleNamespace(_batches={})
+        self._txn_manager = None
 
     async def start(self) -> None:
         if self.broker.is_away:

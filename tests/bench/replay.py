@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,13 @@ def _quality(args: argparse.Namespace, findings: list[Finding]) -> dict[str, Any
     return scores
 
 
+def _broker(kafka_home: Path | None) -> str:
+    if kafka_home is None:
+        return f"embedded (noida-db {version('noida-db')})"
+    [client] = (kafka_home / "libs").glob("kafka-clients-*.jar")
+    return f"Apache Kafka {client.stem.rpartition('-')[2]}"
+
+
 async def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run both passes and return the result."""
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -194,7 +202,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         findings = flood.pop("_findings")
         result: dict[str, Any] = {
             "file": f"{args.file.parent.name}/{args.file.name}",
-            "broker": "Apache Kafka 4.3.1" if args.kafka_home else "noida-db 0.2.3 (embedded)",
+            "broker": _broker(args.kafka_home),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
             "flood": flood,
         }

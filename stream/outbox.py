@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import tenacity
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
-    InvalidMessageError,
     KafkaError,
     KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
 )
 
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.headers import Headers
+from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
 
 if TYPE_CHECKING:
     from stream.intake import Accepted
 
 log = logging.getLogger(__name__)
-
-TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError)
-_CLOSE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +46,17 @@ class _Line:
 
     async def deliver(self, topic: str, partition: int, batch: Any) -> int:
         """Return the batch's offset once the broker has confirmed it; raise aiokafka's errors."""
-        delivery = await self.producer.send_batch(batch, topic, partition=partition)
-        delivery.add_done_callback(retrieve)
+        sending = asyncio.create_task(self._send(topic, partition, batch))
         ended = asyncio.create_task(self.ended.wait())
         try:
-            await asyncio.wait({delivery, ended}, return_when=asyncio.FIRST_COMPLETED)
+            # a closed producer wakes nobody who waits in it, be it for a confirmation or for a topic's partitions
+            await asyncio.wait({sending, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                raise ConnectionAbortedError("the producer was closed before it delivered")
+            return await sending
         finally:
+            sending.cancel()
             ended.cancel()
-        if not delivery.done():
-            raise ConnectionAbortedError("the producer was closed before it delivered")
-        return int((await delivery).offset)
 
     async def close(self) -> None:
         """Deliver what can be delivered in a moment, then close, whatever the broker does."""
@@ -68,6 +64,11 @@ class _Line:
             await close_producer(self.producer)
         finally:
             self.ended.set()
+
+    async def _send(self, topic: str, partition: int, batch: Any) -> int:
+        delivery = await self.producer.send_batch(batch, topic, partition=partition)
+        delivery.add_done_callback(retrieve)
+        return int((await asyncio.shield(delivery)).offset)
 
 
 class Outbox:
@@ -84,6 +85,7 @@ class Outbox:
         self._renewal = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._partitions: dict[str, int] = {}
+        self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
         """Connect; raises `BrokerUnavailable` when no broker answers."""
@@ -152,30 +154,39 @@ class Outbox:
             raise BrokerUnavailable(f"no broker told the partitions of {topic}") from error
 
     async def _send_rest(self, topic: str, partition: int, sending: _Sending) -> None:
-        """Send what has no result yet, a batch at a time: the producer holds one for a partition anyway."""
+        """Send what has no result yet, a batch at a time: the producer holds one for a partition anyway.
+
+        One sender has its turn in a partition: behind a batch that is refused, others' would be out of order.
+        """
+        async with self._turns[topic, partition]:
+            while members := sending.next_members():
+                await self._send_some(topic, partition, sending, members)
+
+    async def _send_some(self, topic: str, partition: int, sending: _Sending, members: Sequence[int]) -> None:
         line = self._line or await self._renew(None)
-        while members := sending.next_members():
-            batch, fitting = self._fill(line, sending, members)
-            if not fitting:
-                sending.results[members[0]] = too_large(topic, sending.records[members[0]])
-                continue
-            try:
-                offset = await line.deliver(topic, partition, batch)
-            except KafkaTimeoutError:  # the partition's queue is full: this batch was never taken in
-                raise
-            except TOO_LARGE:
-                if len(fitting) == 1:
-                    sending.results[fitting[0]] = too_large(topic, sending.records[fitting[0]])
-                else:
-                    sending.alone.update(fitting)
-                # the refused batch has used up sequence numbers: what follows would be out of order
-                line = await self._renew(line)
-            except (KafkaError, OSError):
-                await self._renew(line)
-                raise
+        batch, fitting = self._fill(line, sending, members)
+        if not fitting:
+            sending.results[members[0]] = too_large(topic, sending.records[members[0]])
+            return
+        try:
+            offset = await line.deliver(topic, partition, batch)
+        except KafkaTimeoutError:  # the partition's queue is full: this batch was never taken in
+            raise
+        except TOO_LARGE:
+            if len(fitting) == 1:
+                sending.results[fitting[0]] = too_large(topic, sending.records[fitting[0]])
             else:
-                for position, index in enumerate(fitting):
-                    sending.results[index] = offset + position
+                sending.alone.update(fitting)
+            # the refused batch has used up sequence numbers: what follows would be out of order
+            await self._renew(line)
+        except (KafkaError, OSError):
+            if line is not self._line:  # retired over another partition's batch, which is no reason to back off
+                return
+            await self._renew(line)
+            raise
+        else:
+            for position, index in enumerate(fitting):
+                sending.results[index] = offset + position
 
     def _fill(self, line: _Line, sending: _Sending, members: Sequence[int]) -> tuple[Any, list[int]]:
         """Return a batch of as many members as fit; none when the first is too large for any batch."""
@@ -242,45 +253,3 @@ def too_large(topic: str, record: Outgoing) -> RecordTooLarge:
     return RecordTooLarge(
         f"a record of {size} bytes does not fit {topic}: raise max_record_bytes and the topic's limit"
     )
-
-
-def retrieve(delivery: asyncio.Future[Any]) -> None:
-    """Take the error of a delivery that nobody waits for any more, so that asyncio does not report it."""
-    if not delivery.cancelled():
-        delivery.exception()
-
-
-def new_producer(
-    bootstrap: str, max_batch_bytes: int, request_timeout_s: float, *, transactional_id: str | None = None
-) -> AIOKafkaProducer:
-    """Return a producer of whole batches (idempotent, acks=all), not yet started."""
-    return AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
-        enable_idempotence=True,
-        acks="all",
-        max_batch_size=max_batch_bytes,
-        max_request_size=max_batch_bytes,
-        request_timeout_ms=int(request_timeout_s * 1000),
-        transactional_id=transactional_id,
-    )
-
-
-def _retrieve_inner(producer: AIOKafkaProducer) -> None:
-    """Take the errors that a producer which broke leaves in futures of its own."""
-    inner = [batch._drain_waiter for some in producer._message_accumulator._batches.values() for batch in some]
-    if producer._txn_manager is not None and (end := producer._txn_manager.wait_for_transaction_end()) is not None:
-        inner.append(end)
-    for future in inner:
-        future.add_done_callback(retrieve)
-
-
-async def close_producer(producer: AIOKafkaProducer) -> None:
-    """Let it deliver what it can in a moment, then close it, whatever the broker does."""
-    try:
-        await asyncio.wait_for(producer.stop(), _CLOSE_S)
-    except (TimeoutError, KafkaError, OSError) as error:
-        log.info("a producer is closed by force: %s", error or type(error).__name__)
-        with contextlib.suppress(KafkaError):
-            await producer._sender.close()  # an interrupted `stop` leaves it sending for ever
-        await producer.client.close()
-    _retrieve_inner(producer)

@@ -67,12 +67,12 @@ def main() -> int:
                 else:
                     rows.append(row)
                     print(f"{name}: {time.monotonic() - start:.0f} s, {row}", flush=True)
+                    if not args.short:
+                        write_rows([row], args.results)  # at once: a run that is interrupted keeps what it has
         finally:
             broker.stop()
             redis.stop()
     print(table(rows))
-    if not args.short:
-        write_rows(rows, args.results)
     if failed:
         print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0

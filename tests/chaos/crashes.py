@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from tests.chaos.arena import Arena, Row, check, make_row
 from tests.chaos.brokers import Emulator
@@ -12,35 +13,12 @@ from tests.chaos.field import numbered
 
 async def workers_killed(arena: Arena) -> Row:
     """One of the workers is killed with SIGKILL every few seconds and started again, in mid-flow."""
-    n_posts = arena.pick(10_000, 600)
-    # the emulator lets a leader that comes back assign anew without telling the others
-    n_workers = 1 if isinstance(arena.broker, Emulator) else arena.pick(4, 2)
-    n_kills = arena.pick(12, 2)
-    chance = arena.chance("killed")
-    flags = {"partitions": arena.pick(12, 4), "max_in_flight": 200, "max_batch": 16}
-    async with arena.field("killed", **flags) as field:
-        slow = "sleep:0.012"
-        workers = [field.worker(classifier=slow, ready=False) for _ in range(n_workers)]
-        for worker in workers:
-            worker.wait_ready()
-        await field.feed(numbered(n_posts))
-        recovery_s, n_in_flow = 0.0, 0
-        for number in range(n_kills):
-            await asyncio.sleep(chance.uniform(1.0, arena.pick(4.0, 1.5)))
-            n_in_flow += await field.lag() > 0
-            victim = chance.randrange(n_workers)
-            workers[victim].kill()
-            assert await field.committed_without_outcome() == 0
-            workers[victim] = field.worker(classifier=slow, ready=False)  # it takes the name of the one that is gone
-            if number == n_kills - 1:
-                recovery_s = await field.recovery_s()
-        await field.settled(180)
-        ledger = await field.ledger()
-    check(ledger, posts=n_posts)
-    assert ledger.findings == n_posts
-    assert n_in_flow >= 1, "no worker was killed in mid-flow"
-    fault = f"1 of {n_workers} workers killed, {n_kills} times" if n_workers > 1 else f"worker killed, {n_kills} times"
-    return make_row(fault, arena.broker.name, ledger, recovery_s=recovery_s, runs=n_kills)
+    return await _workers_killed(arena, exactly_once=False)
+
+
+async def workers_killed_exactly_once(arena: Arena) -> Row:
+    """The same with transactions: whoever reads committed records sees no finding twice."""
+    return await _workers_killed(arena, exactly_once=True)
 
 
 async def workers_come_and_go(arena: Arena) -> Row:
@@ -102,3 +80,39 @@ async def worker_paused(arena: Arena) -> Row:
         ledger = await field.ledger()
     check(ledger, posts=n_fed)
     return make_row("worker paused past its session", arena.broker.name, ledger, recovery_s=recovery_s, runs=n_runs)
+
+
+async def _workers_killed(arena: Arena, *, exactly_once: bool) -> Row:
+    n_posts = arena.pick(10_000, 600)
+    # the emulator lets a leader that comes back assign anew without telling the others
+    n_workers = 1 if isinstance(arena.broker, Emulator) else arena.pick(4, 2)
+    n_kills = arena.pick(12, 2)
+    chance = arena.chance("killed")
+    flags: dict[str, Any] = {"partitions": arena.pick(12, 4), "max_in_flight": 200, "max_batch": 16}
+    if exactly_once:
+        flags["exactly_once"] = "true"
+    async with arena.field("killed", **flags) as field:
+        slow = "sleep:0.012"
+        workers = [field.worker(classifier=slow, ready=False) for _ in range(n_workers)]
+        for worker in workers:
+            worker.wait_ready()
+        await field.feed(numbered(n_posts))
+        recovery_s, n_in_flow = 0.0, 0
+        for number in range(n_kills):
+            await asyncio.sleep(chance.uniform(1.0, arena.pick(4.0, 1.5)))
+            n_in_flow += await field.lag() > 0
+            victim = chance.randrange(n_workers)
+            workers[victim].kill()
+            assert await field.committed_without_outcome() == 0
+            workers[victim] = field.worker(classifier=slow, ready=False)  # it takes the name of the one that is gone
+            if number == n_kills - 1:
+                recovery_s = await field.recovery_s()
+        await field.settled(180)
+        ledger = await field.ledger()
+    check(ledger, posts=n_posts)
+    assert ledger.findings == n_posts
+    assert n_in_flow >= 1, "no worker was killed in mid-flow"
+    assert not exactly_once or not ledger.repeated, f"delivered twice: {ledger.repeated[:5]}"
+    fault = f"1 of {n_workers} workers killed, {n_kills} times" if n_workers > 1 else f"worker killed, {n_kills} times"
+    fault += ", exactly-once" if exactly_once else ""
+    return make_row(fault, arena.broker.name, ledger, recovery_s=recovery_s, runs=n_kills)

@@ -44,6 +44,7 @@ class Entry:
 
 SCENARIOS: dict[str, Entry] = {
     "workers-killed": Entry(run=crashes.workers_killed),
+    "workers-killed-exactly-once": Entry(run=crashes.workers_killed_exactly_once, short=False),
     "broker-killed": Entry(run=outages.broker_killed, breaks_broker=True),
     "disk-full": Entry(run=outages.disk_full, breaks_broker=True),
     "leader-killed": Entry(run=outages.leader_killed, three_brokers=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from stream.errors import BrokerUnavailable
+from stream.claims import Claims
 from stream.offsets import Lease
-from stream.transactions import Fenced, Transactions
+from stream.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._commit_lock = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
         self._draining = False
-        self._reclaiming: set[asyncio.Task[None]] = set()
+        self._claims: Claims | None = None
         self.n_in_flight = 0
         self.n_bytes_in_flight = 0
         self.n_rebalances = 0
@@ -112,6 +111,14 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         except BaseException:
             await consumer.stop()
             raise
+        if self._transactions is not None:
+            self._claims = Claims(
+                self._transactions,
+                consumer,
+                session_timeout_s=config.session_timeout_s,
+                grant=self._grant,
+                lose=self._lose,
+            )
         consumer.subscribe([config.topic], listener=self)
         self._consumer = consumer
 
@@ -136,8 +143,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     async def commit(self, timeout_s: float | None = None) -> None:
         """Commit what is confirmed; a refusal (rebalance, broker away) is left to the next call."""
-        if self._transactions is not None:
-            await self._commit_in_transactions(self._transactions, timeout_s)
+        if self._claims is not None:
+            async with self._commit_lock:
+                await self._claims.commit(self._leases.values(), timeout_s)
             return
         try:
             async with asyncio.timeout(timeout_s or self._config.request_timeout_s), self._commit_lock:
@@ -162,8 +170,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         consumer, self._draining = self._consumer, True
         if consumer is None:
             return
-        for reclaiming in self._reclaiming:
-            reclaiming.cancel()
+        if self._claims is not None:
+            self._claims.stop()
         await self.commit(_LEAVE_S)
         for lease in tuple(self._leases.values()):
             self._give_up(lease)
@@ -214,10 +222,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         for partition in assigned:
             if (former := self._leases.get(partition)) is not None:
                 self._give_up(former)
-        if self._transactions is not None:
-            await asyncio.gather(*(self._claim(self._transactions, partition) for partition in assigned))
+        if self._claims is not None:
+            await self._claims.take_over(assigned)
         else:
-            self._leases.update((partition, Lease(partition)) for partition in assigned)
+            for partition in assigned:
+                self._grant(partition)
         log.info("partitions assigned: %s", sorted(p.partition for p in self._leases))
 
     @property
@@ -265,6 +274,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self.n_bytes_in_flight -= n_bytes
         self._room.set()
 
+    def _grant(self, partition: TopicPartition) -> None:
+        self._leases[partition] = Lease(partition)
+
+    def _lose(self, lease: Lease) -> None:
+        self._give_up(lease)
+        self._on_lost({lease.partition})
+
     def _give_up(self, lease: Lease) -> None:
         self.n_in_flight -= lease.tracker.n_in_flight
         self.n_bytes_in_flight -= lease.n_bytes
@@ -273,61 +289,6 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             self._transactions.drop(lease)
         self._leases.pop(lease.partition, None)
         self._room.set()
-
-    async def _commit_in_transactions(self, transactions: Transactions, timeout_s: float | None) -> None:
-        try:
-            async with asyncio.timeout(timeout_s), self._commit_lock:
-                due = [lease for lease in self._leases.values() if lease.due is not None]
-                await asyncio.gather(*(self._transact(transactions, lease) for lease in due))
-        except TimeoutError:
-            log.warning("a transaction did not end in time, what it held is done again by the next owner")
-
-    async def _transact(self, transactions: Transactions, lease: Lease) -> None:
-        due = lease.due
-        assert due is not None
-        try:
-            await transactions.commit(lease, due, committed=self._running.committed)
-        except Fenced as error:
-            log.warning("%s", error)
-            if lease.lost:
-                return
-            self._give_up(lease)
-            self._on_lost({lease.partition})
-            reclaiming = asyncio.create_task(self._reclaim(transactions, lease.partition))
-            self._reclaiming.add(reclaiming)
-            reclaiming.add_done_callback(self._reclaiming.discard)
-        except BrokerUnavailable as error:
-            log.warning("tried again later: %s", error)
-        else:
-            lease.committed = due
-
-    async def _claim(self, transactions: Transactions, partition: TopicPartition) -> None:
-        """Fence the partition's former owner, then start where that one ended."""
-        while not self._draining:
-            try:
-                await transactions.open(partition)
-                offset = await self._running.committed(partition)
-                if offset is None:
-                    offset = (await self._running.beginning_offsets([partition]))[partition]
-                self._running.seek(partition, offset)
-                self._running.resume(partition)
-            except IllegalStateError:  # it went to another worker meanwhile
-                return
-            except (BrokerUnavailable, KafkaError) as error:
-                log.warning("partition %d cannot be taken over, tried again: %s", partition.partition, error)
-                await asyncio.sleep(1.0)
-            else:
-                self._leases[partition] = Lease(partition)
-                return
-
-    async def _reclaim(self, transactions: Transactions, partition: TopicPartition) -> None:
-        """Take a partition back that is still this worker's when a member that overslept would know better."""
-        n_rebalances = self.n_rebalances
-        with contextlib.suppress(IllegalStateError):
-            self._running.pause(partition)
-        await asyncio.sleep(self._config.session_timeout_s)
-        if n_rebalances == self.n_rebalances and partition not in self._leases:
-            await self._claim(transactions, partition)
 
     async def _wait_idle(self, leases: list[Lease], timeout_s: float) -> bool:
         waits = [asyncio.ensure_future(lease.idle.wait()) for lease in leases if not lease.idle.is_set()]

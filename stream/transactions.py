@@ -19,7 +19,8 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from stream.errors import BrokerUnavailable, RecordTooLarge, StreamError
 from stream.offsets import Lease
-from stream.outbox import TOO_LARGE, Outbox, Outgoing, close_producer, new_producer, retrieve, too_large
+from stream.outbox import Outbox, Outgoing, too_large
+from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
 
 log = logging.getLogger(__name__)
 

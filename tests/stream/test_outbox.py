@@ -109,8 +109,8 @@ class Producer:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     broker = Broker()
-    monkeypatch.setattr("stream.outbox.AIOKafkaProducer", lambda **config: Producer(broker, **config))
-    monkeypatch.setattr("stream.outbox._CLOSE_S", 0.05)
+    monkeypatch.setattr("stream.producer.AIOKafkaProducer", lambda **config: Producer(broker, **config))
+    monkeypatch.setattr("stream.producer._CLOSE_S", 0.05)
     return broker
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,7 +63,6 @@ class Worker:
 
     async def crash(self) -> None:
         """Vanish without a commit."""
-        self.intake._transactions = None
 
         async def never(timeout_s: float | None = None) -> None: ...
 
@@ -195,7 +193,8 @@ async def test_zombie_that_opens_anew_finds_that_others_got_further(ground: Grou
 async def test_partition_that_is_still_its_own_is_taken_back(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """The zombie may fence the rightful owner, by opening after it; that one goes on after a session time-out."""
     worker, taken = await ground.worker()
-    worker.intake._config = replace(worker.intake._config, session_timeout_s=0.3)
+    assert worker.intake._claims is not None
+    worker.intake._claims._session_timeout_s = 0.3
     for accepted in taken[:5]:
         await worker.answer(accepted)
     await worker.intake.commit()

@@ -1,0 +1,50 @@
+"""How a worker starts: its port, and the exactly-once mode that is asked for on the command line."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.cli import app
+from stream.errors import StreamError
+from tests.chaos.classifiers import StubClassifier
+from workers.app import build_app
+from workers.run import run_worker
+from workers.settings import Settings, load_settings
+
+
+def test_port_0_is_a_free_one() -> None:
+    """Faust itself takes none below 1."""
+    port = build_app(Settings(web_port=0), stage="all", classifier=StubClassifier()).conf.web_port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [([], False), (["--exactly-once"], True)])
+def test_exactly_once_is_asked_for(arguments: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Settings] = []
+
+    def run(settings: Settings, **options: Any) -> int:
+        asked.append(settings)
+        return 0
+
+    monkeypatch.setattr("workers.run.run_worker", run)
+    answer = CliRunner().invoke(app, ["worker", *arguments])
+    assert answer.exit_code == 0, answer.output
+    assert [settings.exactly_once for settings in asked] == [expected]
+
+
+def test_broker_without_transactions_ends_the_worker_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def there(bootstrap: str, wanted: Any) -> None: ...
+
+    async def none(bootstrap: str, *, name: str, timeout_s: float) -> None:
+        raise StreamError("the broker at x has no transactions")
+
+    monkeypatch.setattr("workers.run.check_topics", there)
+    monkeypatch.setattr("workers.run.check_transactions", none)
+    settings = load_settings({"exactly_once": "true"}, environ={})
+    with pytest.raises(StreamError, match="no transactions"):
+        run_worker(settings, stage="prepare")

@@ -50,9 +50,9 @@ async def open_pool(tmp_path: Path) -> AsyncIterator[Open]:
 
 
 def decoders(pid: int | None = None) -> list[psutil.Process]:
-    """Return the living child processes, but for the tracker that `multiprocessing` keeps."""
+    """Return the living processes of the pool, told from the servers that other tests keep for the session."""
     children = psutil.Process(pid).children(recursive=True)
-    return [child for child in children if is_alive(child) and "resource_tracker" not in " ".join(child.cmdline())]
+    return [child for child in children if is_alive(child) and "multiprocessing.spawn" in " ".join(child.cmdline())]
 
 
 def is_alive(process: psutil.Process) -> bool:

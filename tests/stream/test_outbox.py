@@ -267,3 +267,24 @@ async def test_partition_is_the_same_number_where_the_topic_has_it(broker: Broke
     with pytest.raises(BrokerUnavailable, match="partitions of v"):
         await outbox.partition_for("v", 0)
     await outbox.stop()
+
+
+async def test_record_refused_in_one_partition_strands_none_in_another(broker: Broker) -> None:
+    """A refusal retires the producer; who waits in it for a topic's partitions would never be woken."""
+    outbox = await started()
+    [first] = broker.producers
+    is_waiting = asyncio.Event()
+
+    async def never_learns_the_partitions(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        if partition == 0:
+            return broker.take(first, batch)
+        is_waiting.set()
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    first.send_batch = never_learns_the_partitions  # type: ignore[method-assign]
+    stranded = asyncio.create_task(outbox.send("t", 1, records(10)))
+    await is_waiting.wait()
+    [refused] = await outbox.send("t", 0, records(60))
+    assert isinstance(refused, RecordTooLarge)
+    assert await asyncio.wait_for(stranded, 2) == [0]
+    await outbox.stop()

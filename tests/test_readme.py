@@ -127,13 +127,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
             assert worker.wait(60) == 0
 
 
-LONG = [command for command in COMMANDS if command.startswith("sitrep worker")]
-SHORT = [command for command in dict.fromkeys(COMMANDS + INLINE) if command not in LONG and command[:4] != "make"]
-PAIRED = {"sitrep up", "sitrep down", "sitrep worker"}
+ALL = [command for command in dict.fromkeys(COMMANDS + INLINE) if not command.startswith("make")]
+LONG = [command for command in ALL if command.startswith("sitrep worker")]
+PAIRED = {"sitrep up", "sitrep down"}
+SHORT = [command for command in ALL if command not in LONG and command not in PAIRED]
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("command", [command for command in SHORT if command not in PAIRED])
+@pytest.mark.parametrize("command", SHORT)
 def test_command_runs(reader: Reader, command: str) -> None:
     """Each command of the README that ends by itself exits with 0."""
     answer = reader.run(command)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import main
+from model.testing import tiny_checkpoint
 from stream.records import Finding, decode
 from workers.settings import Settings
 
@@ -39,8 +40,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    testing = pytest.importorskip("model.testing")
-    return str(testing.tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

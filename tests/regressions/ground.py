@@ -98,7 +98,7 @@ async def running(field: Field, classifier: Classifier | None = None, **flags: A
     try:
         yield app
     finally:
-        await app.stop()
+        await asyncio.wait_for(app.stop(), 30)
 
 
 def sitrep_app(field: Field, classifier: Classifier | None = None, **flags: Any) -> SitrepApp:

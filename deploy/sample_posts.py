@@ -13,7 +13,7 @@ from msgspec import Struct
 SAMPLES_FOLDER: Final = Path(__file__).resolve().parent / "samples"
 """What a worker's image folder must be for the samples that name their image by path."""
 
-_POSTS: Final = SAMPLES_FOLDER / "posts.jsonl"
+_POSTS: Final = SAMPLES_FOLDER / "records.jsonl"
 _MSGPACK: Final = "application/msgpack"
 
 

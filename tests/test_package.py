@@ -47,7 +47,7 @@ def test_console_script_runs_from_another_folder(installed: Path, tmp_path: Path
 def test_wheel_ships_checkpoint_samples_and_schemas(installed: Path) -> None:
     """What the commands need is inside."""
     assert (installed / "model" / "checkpoints" / "compact" / "model.safetensors").is_file()
-    assert (installed / "deploy" / "samples" / "posts.jsonl").is_file()
+    assert (installed / "deploy" / "samples" / "records.jsonl").is_file()
     assert list((installed / "stream" / "schemas").glob("finding.v*.json"))
 
 

@@ -31,6 +31,7 @@ class SoakReport(msgspec.Struct, kw_only=True):
     fed_posts_per_s: float
     rss_mib: float
     rss_slope_mib_per_h: float
+    rss_mib_by_tenth: list[float]
     open_files: float
     open_files_slope_per_h: float
     max_lag_posts: int
@@ -131,6 +132,7 @@ def _report(
         fed_posts_per_s=round(per_s, 1),
         rss_mib=round(statistics.fmean(rss_mib), 1),
         rss_slope_mib_per_h=round(statistics.linear_regression(at_h, rss_mib).slope, 2),
+        rss_mib_by_tenth=[round(one.rss_bytes / 1_048_576, 1) for one in samples[:: max(1, len(samples) // 10)]],
         open_files=round(statistics.fmean(files), 1),
         open_files_slope_per_h=round(statistics.linear_regression(at_h, files).slope, 2),
         max_lag_posts=max(sample.lag for sample in samples),

@@ -6,37 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from stream.claims import Claims
+from stream.consumer import LEAVE_S, IntakeConfig, join, leave
 from stream.offsets import Lease
 from stream.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
 _POLL_MS = 200
-_LEAVE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeConfig:
-    """How posts are taken in; bytes and posts in flight are bounds over all partitions of this worker."""
-
-    bootstrap: str
-    topic: str
-    group: str
-    instance: str
-    session_timeout_s: float
-    max_stall_s: float
-    request_timeout_s: float
-    drain_timeout_s: float
-    max_in_flight: int
-    max_in_flight_bytes: int
-    max_record_bytes: int
-    max_fetch: int = 500
 
 
 class Accepted:
@@ -90,27 +71,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
     async def start(self) -> None:
         """Join the group; raises aiokafka's `KafkaConnectionError` when no broker answers."""
         config = self._config
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=config.bootstrap,
-            group_id=config.group,
-            client_id=config.group,
-            group_instance_id=config.instance,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            session_timeout_ms=int(config.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(config.session_timeout_s * 1000 / 4),
-            rebalance_timeout_ms=int(max(config.session_timeout_s, 2 * self._revoke_drain_s) * 1000),
-            max_poll_interval_ms=int(config.max_stall_s * 1000),
-            request_timeout_ms=int(max(config.request_timeout_s, config.session_timeout_s + 5) * 1000),
-            max_partition_fetch_bytes=config.max_record_bytes + 65_536,
-            retry_backoff_ms=200,
-        )
-        try:
-            await consumer.start()
-        except BaseException:
-            await consumer.stop()
-            raise
+        consumer = await join(config, rebalance_timeout_s=max(config.session_timeout_s, 2 * self._revoke_drain_s))
         if self._transactions is not None:
             self._claims = Claims(
                 self._transactions,
@@ -172,16 +133,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             return
         if self._claims is not None:
             self._claims.stop()
-        await self.commit(_LEAVE_S)
+        await self.commit(LEAVE_S)
         for lease in tuple(self._leases.values()):
             self._give_up(lease)
         self._consumer = None
-        try:
-            # a static member keeps its place by not saying goodbye: right after a crash, wrong after a stop
-            consumer._coordinator._group_instance_id = None
-            await asyncio.wait_for(consumer.stop(), _LEAVE_S)
-        except (TimeoutError, KafkaError, OSError) as error:  # the broker is away and finds out by itself
-            log.warning("left without a goodbye to the group: %s", error or type(error).__name__)
+        await leave(consumer)
 
     async def lag(self) -> dict[int, int]:
         """Return log-end offset minus committed offset, in messages, by partition of this worker."""

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from stream.breaker import CircuitBreaker
 from stream.cache import FindingCache, connect_cache
 from stream.cache_writer import REDIS_ERRORS, CacheWriter
+from stream.consumer import IntakeConfig
 from stream.errors import InvalidRecord
 from stream.images import ImagePool
-from stream.intake import Accepted, Intake, IntakeConfig
+from stream.intake import Accepted, Intake
 from stream.outbox import Outbox
 from stream.reader import read_topic
 from stream.records import Alert, Finding, decode
@@ -32,6 +32,7 @@ from workers.classify import ClassifyStage
 from workers.device import Classifier, Device
 from workers.duplicates import DuplicateFilter
 from workers.errors import WorkerError
+from workers.gauges import Gauges
 from workers.metrics import Metrics
 from workers.outcomes import Job, Outcomes
 from workers.prepare import PrepareStage
@@ -43,7 +44,6 @@ Stage = Literal["all", "prepare", "classify"]
 
 _COMMIT_S = 0.5
 _TRANSACTION_S = 0.05  # outcomes are not seen before
-_LAG_S = 5.0
 _MEMORY_POSTS = 100_000
 
 
@@ -137,8 +137,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
         )
-        self._caught_up_s = time.monotonic()
-        self._lag = 0
+        self._gauges = Gauges(self)
         self.device: Device | None = None
         self.classify: ClassifyStage | None = None
         if classifier is not None:
@@ -161,7 +160,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         await self.intake.start()
         self.add_future(self._guard(self._fetch()))
         self.add_future(self._guard(self._commit()))
-        self.add_future(self._guard(self._measure()))
+        self.add_future(self._guard(self._gauges.run()))
         self.add_future(self._guard(self.cache_writer.run()))
         if self.classify is not None:
             self.add_future(self._guard(self._form_batches()))
@@ -207,9 +206,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
     @property
     def stalled_s(self) -> float:
         """Seconds since an outcome was confirmed while posts wait, here or on their topic; 0 when none do."""
-        if self.intake.n_in_flight == 0 and self._lag == 0:
-            return 0.0
-        return time.monotonic() - max(self.intake.last_progress_s, self._caught_up_s)
+        return self._gauges.stalled_s
 
     def _intake_config(self) -> IntakeConfig:
         settings = self.settings
@@ -246,40 +243,6 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         while not self.should_stop:
             await asyncio.sleep(_COMMIT_S if self.transactions is None else _TRANSACTION_S)
             await self.intake.commit()
-
-    async def _measure(self) -> None:
-        last_lag_s = 0.0
-        busy_s = 0.0
-        metrics = self.metrics
-        while not self.should_stop:
-            if self.intake.n_in_flight == 0 and self._lag == 0:
-                self._caught_up_s = time.monotonic()
-            metrics.in_flight.set(self.intake.n_in_flight)
-            metrics.in_flight_bytes.set(self.intake.n_bytes_in_flight)
-            metrics.queue_depth.set(len(self.batcher))
-            metrics.cache_buffered.set(self.cache_writer.n_buffered)
-            metrics.redis_up.set(float(self.cache_writer.available))
-            for calls, breaker in self.breakers.items():
-                metrics.redis_circuit.labels(calls).state(breaker.state)
-            metrics.rebalances.set(self.intake.n_rebalances)
-            if self.device is not None:
-                metrics.device_busy_s.inc(self.device.busy_s - busy_s)
-                busy_s = self.device.busy_s
-            if time.monotonic() - last_lag_s >= _LAG_S:
-                last_lag_s = time.monotonic()
-                await self._measure_lag()
-            await asyncio.sleep(0.25)
-
-    async def _measure_lag(self) -> None:
-        try:
-            lags = await asyncio.wait_for(self.intake.lag(), _LAG_S)
-        except (KafkaError, TimeoutError) as error:
-            log.info("lag unknown: %s", error or type(error).__name__)
-            return
-        self._lag = sum(lags.values())
-        self.metrics.lag.clear()
-        for partition, lag in lags.items():
-            self.metrics.lag.labels(str(partition)).set(lag)
 
     def _lost(self, partitions: set[TopicPartition]) -> None:
         self.prepare.forget_partitions(partitions)

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from deploy.probes import free_port
-from stream.intake import IntakeConfig
+from stream.consumer import IntakeConfig
 from stream.records import Post, encode
 from tests.chaos.classifiers import StubClassifier
 from tests.chaos.field import Field, Raw

@@ -12,7 +12,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError
 
-from stream.intake import Accepted, Intake, IntakeConfig
+from stream.consumer import IntakeConfig
+from stream.intake import Accepted, Intake
 
 ZERO, ONE = TopicPartition("posts", 0), TopicPartition("posts", 1)
 
@@ -99,9 +100,10 @@ class Bench:
             "max_record_bytes": 1_000,
             **changes,
         }
-        monkeypatch.setattr("stream.intake.AIOKafkaConsumer", Consumer)
+        monkeypatch.setattr("stream.consumer.AIOKafkaConsumer", Consumer)
         monkeypatch.setattr("stream.intake._POLL_MS", 20)
-        monkeypatch.setattr("stream.intake._LEAVE_S", 0.1)
+        monkeypatch.setattr("stream.consumer.LEAVE_S", 0.1)
+        monkeypatch.setattr("stream.intake.LEAVE_S", 0.1)
         self.lost: list[set[TopicPartition]] = []
         self.intake = Intake(IntakeConfig(**values), on_lost=self.lost.append)
 

@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
 
 from deploy.embedded import EmbeddedServices
+from stream.consumer import IntakeConfig
 from stream.errors import RecordTooLarge, StreamError
-from stream.intake import Accepted, Intake, IntakeConfig
+from stream.intake import Accepted, Intake
 from stream.outbox import Outbox, Outgoing
 from stream.reader import read_topic
 from stream.topics import create_topics, topics

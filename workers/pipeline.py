@@ -18,7 +18,7 @@ from stream.breaker import CircuitBreaker
 from stream.cache import FindingCache, connect_cache
 from stream.cache_writer import REDIS_ERRORS, CacheWriter
 from stream.consumer import IntakeConfig
-from stream.errors import InvalidRecord
+from stream.errors import InvalidRecord, StreamError
 from stream.images import ImagePool
 from stream.intake import Accepted, Intake
 from stream.outbox import Outbox
@@ -156,7 +156,13 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         """Connect; the intake comes last, when all that handles its posts is there."""
         await self.outbox.start()
         if self.stage != "classify":
-            await self.images.start()
+            try:
+                await self.images.start()
+            except StreamError:
+                if not self.should_stop:
+                    raise
+        if self.should_stop:  # told to stop while it started: a member that joins now would never leave
+            return
         await self.intake.start()
         self.add_future(self._guard(self._fetch()))
         self.add_future(self._guard(self._commit()))

@@ -43,7 +43,7 @@ def test_make_targets_exist() -> None:
     """Each `make` target that the README names is in the Makefile; CI itself runs `make test`."""
     makefile = (ROOT / "Makefile").read_text("utf-8")
     named = {line.split()[1] for line in COMMANDS if line.startswith("make ")}
-    named |= {name.split()[0] for name in re.findall(r"`make ([a-z]+)`", README)}
+    named |= {name.split()[0] for name in re.findall(r"`make ([a-z]+)", README)}
     assert {"demo", "test"} <= named
     assert [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
 

@@ -10,6 +10,8 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from stream.patience import rest_between_empty_fetches
+
 log = logging.getLogger(__name__)
 
 LEAVE_S: Final = 5.0
@@ -39,6 +41,7 @@ async def join(config: IntakeConfig, *, rebalance_timeout_s: float) -> AIOKafkaC
     Raises:
         KafkaConnectionError: no broker answers.
     """
+    rest_between_empty_fetches()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=config.bootstrap,
         group_id=config.group,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from typing import Any, Final
@@ -28,7 +29,8 @@ def rest_between_empty_fetches() -> None:
         start_s = time.monotonic()
         has_records = await ask(self, *args)
         if not has_records and time.monotonic() - start_s < _AT_ONCE_S:
-            await asyncio.sleep(_REST_S)
+            with contextlib.suppress(asyncio.CancelledError):  # as `ask` does: aiokafka cancels it on a rebalance
+                await asyncio.sleep(_REST_S)
         return has_records
 
     ask_and_rest.rests = True  # type: ignore[attr-defined]

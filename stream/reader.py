@@ -21,7 +21,6 @@ _CONNECT_TIMEOUT_S: Final = 15.0
 _STALL_TIMEOUT_S: Final = 30.0
 _POLL_MS: Final = 200
 _TAIL_POLL_MS: Final = 20
-_TAIL_PAUSE_S: Final = 0.1
 _MAX_FETCH: Final = 5_000
 _FETCH_BYTES: Final = 8 * 1_048_576
 
@@ -137,10 +136,6 @@ async def tail_topic(
             for records in fetched.values():
                 for record in records:
                     yield record
-            if not fetched:  # a broker that answers empty fetches at once would be asked a thousand times a second
-                consumer.pause(*partitions)
-                await asyncio.sleep(_TAIL_PAUSE_S)
-                consumer.resume(*partitions)
 
 
 @asynccontextmanager

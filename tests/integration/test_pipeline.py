@@ -109,6 +109,10 @@ async def collect(field: Field, worker: Any, cache: Redis) -> Outcome:
         if len(cache.keys(f"{field.prefix}finding:*")) == len(found):
             break
         await asyncio.sleep(0.1)
+    for _ in range(50):  # gauges are kept some times a second
+        if worker.metrics()["sitrep_device_busy_seconds_total"] > 0:
+            break
+        await asyncio.sleep(0.1)
     status, ready = worker.get("/readyz")
     alive, health = worker.get("/healthz")
     return Outcome(

@@ -16,7 +16,7 @@ from model.config import Fusion, ModelConfig
 from model.errors import ModelError
 from model.network import Network, TextSelection
 from model.records import Example, ImageRationale, Pixels, Prediction, TextSpan
-from model.selection import choose_words
+from model.selection import best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 from model.transport import cosine_cost, ipot, patch_scores
@@ -83,7 +83,7 @@ class RationaleClassifier:
         if any(word.selectable for word in words):
             tokens = self.tokenizer.encode(words)
             stage = self._network.text_selector(self._network.embeddings(self._ids(tokens)))
-            word_scores = _word_scores(stage.token_logits[0], tokens, words)
+            word_scores = best_piece(_finite(stage.token_logits[0].sigmoid()).tolist(), tokens.words, words)
             chosen = tuple(choose_words(words, word_scores, self.config.selection, n_read=tokens.n_words))
             if tokens.truncated:
                 fallbacks.append(TEXT_TRUNCATED)
@@ -208,15 +208,6 @@ def merge_spans(words: Sequence[Word], selection: Selection) -> tuple[TextSpan, 
         spans.append(TextSpan(start=start, end=words[index].end, score=score))
         previous = index
     return tuple(spans)
-
-
-def _word_scores(token_logits: Tensor, tokens: Tokens, words: Sequence[Word]) -> list[float]:
-    """A word's score is its best piece's (a word is selected if any of its pieces is)."""
-    scores = [0.0] * len(words)
-    for index, prob in zip(tokens.words, _finite(token_logits.sigmoid()).tolist(), strict=True):
-        if index >= 0 and words[index].selectable:
-            scores[index] = max(scores[index], prob)
-    return scores
 
 
 def _word_vectors(stage: TextSelection, tokens: Tokens) -> Tensor:

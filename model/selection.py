@@ -1,4 +1,4 @@
-"""The rule that turns word scores into a rationale; training, measuring and serving all use this one."""
+"""The rules that turn piece scores into a rationale of words; training, measuring and serving all use these."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def choose_words(
     budget = max(limits.min_words, math.floor(limits.max_word_share * len(words)))
     chosen = [index for index in ranked if scores[index] >= limits.word_threshold][:budget]
     return sorted(chosen or ranked[:1])
+
+
+def best_piece(probs: Sequence[float], owners: Sequence[int], words: Sequence[Word]) -> list[float]:
+    """A word's score is its best piece's, 0 for a word that is no evidence; `probs` may be padded on the right."""
+    scores = [0.0] * len(words)
+    for index, prob in zip(owners, probs, strict=False):
+        if index >= 0 and words[index].selectable:
+            scores[index] = max(scores[index], prob)
+    return scores

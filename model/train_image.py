@@ -20,8 +20,8 @@ from model.fit_space import SpaceRows, SpaceSettings
 from model.losses import class_loss, class_weights
 from model.network import ImageSelector, TextSelector, masked_mean
 from model.records import CLASSES, Pixels
-from model.selection import choose_words
-from model.train_text import TextKit, best_piece
+from model.selection import best_piece, choose_words
+from model.train_text import TextKit
 from model.transport import cosine_cost, ipot, patch_scores
 
 N_FROZEN_BLOCKS = 11  # stage 2 fine-tunes the blocks after these and the head
@@ -53,7 +53,7 @@ def word_rows(rows: Sequence[ImageRow], kit: TextKit, selector: TextSelector) ->
         tokens = kit.tokenizer.encode(words)
         hidden = selector.encoder(kit.embeddings(torch.tensor([tokens.input_ids])))  # (1, T, D)
         probs = selector.token_head(selector.gru(hidden)[0])[0, :, 0].sigmoid()
-        word_scores = best_piece(probs, tokens.words, words)
+        word_scores = best_piece(probs.tolist(), tokens.words, words)
         owners = torch.tensor(tokens.words)
         for index in range(min(W, tokens.n_words)):
             own = owners == index

@@ -18,7 +18,7 @@ from model.data import RationaleRow, TextRow
 from model.encoders import Embeddings
 from model.fit_text import FitSettings
 from model.network import TextDecider, TextSelector
-from model.selection import choose_words
+from model.selection import best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 
@@ -150,17 +150,8 @@ def score_words(
         probs += list(logits.float().sigmoid())
     scored: list[tuple[list[Word], list[float]]] = [([], [])] * len(texts)
     for index, row in zip(order, probs, strict=True):
-        scored[index] = split[index], best_piece(row, tokens[index].words, split[index])
+        scored[index] = split[index], best_piece(row.tolist(), tokens[index].words, split[index])
     return scored
-
-
-def best_piece(token_probs: Tensor, owners: Sequence[int], words: Sequence[Word]) -> list[float]:
-    """Word scores from token probabilities; `token_probs` may be padded on the right."""
-    scores = [0.0] * len(words)
-    for index, prob in zip(owners, token_probs.tolist(), strict=False):
-        if index >= 0 and words[index].selectable:
-            scores[index] = max(scores[index], prob)
-    return scores
 
 
 def marked_words(row: RationaleRow, words: Sequence[Word]) -> list[bool]:

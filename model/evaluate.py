@@ -21,7 +21,6 @@ from model.crossval import tfidf
 from model.data import ImageRow, RationaleRow, TextRow
 from model.measures import Labels, Probs, auprc, classification, token_f1
 from model.records import CLASSES, Example
-from model.tables import markdown
 from model.train_text import marked_words
 
 _N_TIMED = 100
@@ -31,14 +30,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the evaluation tables and images")
-    parser.add_argument("--out", type=Path, required=True, help="holds held_out_ids.txt; gets JSON and table.md")
+    parser.add_argument("--out", type=Path, required=True, help="holds held_out_ids.txt; gets JSON")
     args = parser.parse_args()
     classifier = RationaleClassifier.load(args.checkpoint, n_threads=1)
     report = evaluate(classifier, args.data, (args.out / "held_out_ids.txt").read_text(encoding="utf-8").split())
     report["size_mb"] = sum(path.stat().st_size for path in args.checkpoint.iterdir()) / 1e6
     (args.out / "shipped.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    crossval = json.loads((args.out / "crossval.json").read_text(encoding="utf-8"))
-    (args.out / "table.md").write_text(markdown(report, crossval), encoding="utf-8")
 
 
 def evaluate(classifier: RationaleClassifier, folder: Path, held_out: Sequence[str]) -> dict[str, Any]:

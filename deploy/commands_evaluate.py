@@ -88,8 +88,8 @@ def evaluate(
         typer.Option("--summary", metavar="FILE", help="Add the figures to it.", rich_help_panel=_SUMMARY),
     ] = None,
     as_: Annotated[
-        str | None,
-        typer.Option("--as", metavar="KEY", help="Under this key, as zero_shot.dmd.", rich_help_panel=_SUMMARY),
+        list[str] | None,
+        typer.Option("--as", metavar="KEY", help="Under this key: zero_shot.dmd.", rich_help_panel=_SUMMARY),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -105,7 +105,7 @@ def evaluate(
     _check_libraries()
     if only not in _MODALITIES:
         raise typer.BadParameter(f"{only!r} is none of {', '.join(_MODALITIES)}", param_hint="--only")
-    if (summary, as_, protocol).count(None) not in (0, 3):
+    if len({summary is None, not as_, protocol is None}) > 1:
         raise typer.BadParameter("--summary, --as and --protocol go together: give all three or none")
     from model.evaluate import Request
     from model.evaluation import Effort
@@ -127,11 +127,12 @@ def evaluate(
         faithful=Settings(n_images=faithful) if faithful is not None else None,
     )
     runs = _runs(checkpoint, threads, out, request)
-    if summary is not None and as_ is not None and protocol is not None:
+    if summary is not None and protocol is not None:
         from model.evaluate import add_to_summary
 
-        for key in add_to_summary(summary, as_, runs, protocol):
-            typer.echo(f"{summary}: {key}")
+        for prefix in as_ or []:
+            for key in add_to_summary(summary, prefix, runs, protocol):
+                typer.echo(f"{summary}: {key}")
 
 
 def _runs(checkpoints: list[Path] | None, threads: int, out: Path, request: Request) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,17 @@ from model.labelled_posts import Choice, read_posts
 from model.labels import read_label_map
 from model.table_file import read_table
 
-# what a run adds to the summary, by the figure's first word; the rest report accuracy and Macro-F1
-_ADDED = {
-    "rationale_nepal_to_hagupit": ("token_f1", "iou_f1", "auprc"),
-    "image_faithfulness": ("image_faithfulness.gain_over_rise",),
+# what a run adds to the summary under a key, and where that stands in its metrics
+_CLASSIFIED = {"accuracy": "accuracy", "macro_f1": "macro_f1"}
+_ADDED: Mapping[str, Mapping[str, str]] = {
+    "unconstrained": {"accuracy": "views.full.accuracy", "macro_f1": "views.full.macro_f1"},
+    **{name: {"macro_f1": f"views.{name}.macro_f1"} for name in ("text_rationale_only", "image_rationale_only")},
+    **{name: {"": f"explanation.{name}"} for name in ("macro_f1_drop", "comprehensiveness", "sufficiency", "aopc")},
+    "rationale_nepal_to_hagupit": {"token_f1": "token_f1", "iou_f1": "iou_f1", "auprc": "auprc"},
+    "selected": {"words": "selected.words_humanitarian", "patches": "selected.patches_humanitarian"},
+    "image_faithfulness": {"gain_over_rise": "image_faithfulness.gain_over_rise"},
+    "calibration": {"ece": "ece"},
 }
-_CLASSIFIED = ("accuracy", "macro_f1")
 
 
 class NothingToAdd(ModelError):
@@ -67,30 +72,38 @@ def evaluate(classifier: RationaleClassifier, request: Request, out: Path) -> di
     return made
 
 
-def add_to_summary(path: Path, prefix: str, runs: list[dict[str, Any]], protocol: str) -> list[str]:
-    """Puts the runs' figures into the summary under `PREFIX.figure`, and returns the keys."""
-    names = _ADDED.get(prefix.split(".")[0], _CLASSIFIED)
-    keys = {name: name if name.startswith(prefix) else f"{prefix}.{name}" for name in names}
-    for key in keys.values():
+def add_to_summary(path: Path, prefix: str, runs: Sequence[Mapping[str, Any]], protocol: str) -> list[str]:
+    """Puts what the runs measured for a key, or for all figures that begin with it, into the summary; returns the keys.
+
+    All or none: raises `NothingToAdd` when a run has no such figure.
+    """
+    wanted = _ADDED.get(prefix, _CLASSIFIED)
+    found: dict[str, list[float]] = {}
+    for suffix, where in wanted.items():
+        key = f"{prefix}.{suffix}" if suffix else prefix
         summary.check_key(key)
-    values = {name: [_lookup(run, name) for run in runs] for name in names}
-    missing = [name for name, found in values.items() if None in found]
-    if missing:
-        raise NothingToAdd(f"the evaluation has no {missing[0]}: {prefix!r} needs a table with labels or rationales")
-    for name, key in keys.items():
-        rows = min(_rows(run, name) for run in runs)
-        summary.add(path, key, [value for value in values[name] if value is not None], rows, protocol)
-    return list(keys.values())
+        found[key] = [_lookup(run, where, key) for run in runs]
+    for (key, values), where in zip(found.items(), wanted.values(), strict=True):
+        summary.add(path, key, values, min(_rows(run, where) for run in runs), protocol)
+    return list(found)
 
 
-def _lookup(run: Mapping[str, Any], name: str) -> float | None:
+def _lookup(run: Mapping[str, Any], where: str, key: str) -> float:
     value: Any = run
-    for part in name.split("."):
+    for part in where.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return value if isinstance(value, float) else None
+    if not isinstance(value, float):
+        raise NothingToAdd(
+            f"this evaluation has no {where}, so nothing for {key}: give a table with labels, rationales or images, and"
+            " --explain or --faithful where the figure needs it"
+        )
+    return value
 
 
-def _rows(run: Mapping[str, Any], name: str) -> int:
-    if name in ("token_f1", "iou_f1", "auprc"):
+def _rows(run: Mapping[str, Any], where: str) -> int:
+    """How many rows a figure was measured on."""
+    if where in ("token_f1", "iou_f1", "auprc"):
         return int(run["rationales"]["n"])
-    return int(run["image_faithfulness"]["n"] if name.startswith("image_faithfulness") else run["n"])
+    if where.startswith(("explanation.", "image_faithfulness.")) and where != "explanation.macro_f1_drop":
+        return int(run[where.split(".")[0]]["n"])
+    return int(run["n"] or run["rows"])

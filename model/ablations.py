@@ -19,6 +19,7 @@ from model.classifier import RationaleClassifier
 from model.errors import ModelError
 from model.evaluation import example_of, try_image
 from model.labelled_posts import Choice, LabelledPost, read_posts
+from model.labels import HUMANITARIAN
 from model.mask_probe import probe_masks
 from model.measures import Labels, Probs, classification
 from model.records import CLASSES
@@ -100,7 +101,9 @@ def main() -> None:
     parser.add_argument("--protocol", required=True, help="a sentence for the table")
     args = parser.parse_args()
     ids = None if args.ids is None else frozenset(args.ids.read_text(encoding="utf-8").split())
-    found = read_posts(read_table(args.data), CLASSES, Choice(ids=ids, limit=args.limit), images=args.images)
+    found = read_posts(
+        read_table(args.data), {HUMANITARIAN: CLASSES}, Choice(ids=ids, limit=args.limit), images=args.images
+    )
     posts = [post for post in found.posts if post.label >= 0]
     if not posts:
         raise SystemExit(f"{args.data} has no labelled row among those asked for")

@@ -16,6 +16,7 @@ from model.evaluation_metrics import metrics
 from model.labelled_posts import Choice, read_posts
 from model.labels import read_label_map
 from model.table_file import read_table
+from model.views import for_task, tasks_of
 
 # what a run adds to the summary under a key, and where that stands in its metrics
 _CLASSIFIED = {"accuracy": "accuracy", "macro_f1": "macro_f1"}
@@ -48,12 +49,14 @@ class Request:
 
 def evaluate(classifier: RationaleClassifier, request: Request, out: Path) -> dict[str, Any]:
     """Judges the chosen posts, writes the folder and returns what stands in its `metrics.json`."""
-    classes = classifier.classes
-    label_map = read_label_map(request.label_map, classes) if request.label_map is not None else None
+    tasks = tasks_of(classifier)
+    label_map = read_label_map(request.label_map, tasks) if request.label_map is not None else None
     table = read_table(request.data)
-    found = read_posts(table, classes, request.choice, images=request.images, label_map=label_map)
-    judged = judge(classifier, found.posts, request.effort)
+    found = read_posts(table, tasks, request.choice, images=request.images, label_map=label_map)
+    classes = tasks[found.task]
+    judged = judge(for_task(classifier, found.task), found.posts, request.effort)
     made: dict[str, Any] = {
+        "task": found.task,
         "checkpoint": {"name": classifier.name, "version": classifier.version, "digest": classifier.digest},
         "data": {
             "file": request.data.name,

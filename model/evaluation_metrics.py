@@ -23,7 +23,7 @@ _SEED = 0
 def metrics(judged: Sequence[Judged], classes: Sequence[str]) -> Metrics:
     """Everything that can be said of these posts; what needs labels, marks or images is there when they are."""
     made: Metrics = {"rows": len(judged), "n": sum(one.post.label >= 0 for one in judged)}
-    made |= _scores(judged)
+    made |= _scores(judged, classes)
     made["n_unlabelled"] = made["rows"] - made["n"]
     made["predicted"] = {name: sum(_class_of(one, classes) == name for one in judged) for name in classes}
     made["images"] = {
@@ -32,12 +32,12 @@ def metrics(judged: Sequence[Judged], classes: Sequence[str]) -> Metrics:
     }
     made["fallbacks"] = dict(sorted(Counter(name for one in judged for name in one.selection.fallbacks).items()))
     made["selected"] = _selected(judged, classes)
-    made |= _by_pixels(judged)
+    made |= _by_pixels(judged, classes)
     budget = [one for one in judged if one.at_budgets is not None]
     if budget:
-        made["budgets"], made["own_budget"] = _budgets(budget), _own_budget(budget)
+        made["budgets"], made["own_budget"] = _budgets(budget, classes), _own_budget(budget, classes)
     if any(one.looks is not None for one in judged):
-        made |= _explained(judged)
+        made |= _explained(judged, classes)
     marked = [one for one in judged if one.marked is not None]
     if marked:
         made |= _plausibility(marked)
@@ -52,14 +52,14 @@ def probs_of(judged: Sequence[Judged]) -> Probs:
     return np.stack([one.probs for one in judged])
 
 
-def _scores(judged: Sequence[Judged]) -> Metrics:
+def _scores(judged: Sequence[Judged], classes: Sequence[str]) -> Metrics:
     labelled = [one for one in judged if one.post.label >= 0]
-    return _scored(labels_of(labelled), probs_of(labelled)) if labelled else {}
+    return _scored(labels_of(labelled), probs_of(labelled), classes) if labelled else {}
 
 
-def _scored(labels: Labels, probs: Probs) -> Metrics:
+def _scored(labels: Labels, probs: Probs, classes: Sequence[str]) -> Metrics:
     names = ("n", "accuracy", "macro_f1", "weighted_f1", "ece", "per_class")
-    scores = classification(labels, probs)
+    scores = classification(labels, probs, classes)
     return {name: scores[name] for name in names}
 
 
@@ -80,25 +80,26 @@ def _selected(judged: Sequence[Judged], classes: Sequence[str]) -> dict[str, flo
     return made
 
 
-def _by_pixels(judged: Sequence[Judged]) -> Metrics:
+def _by_pixels(judged: Sequence[Judged], classes: Sequence[str]) -> Metrics:
     """Original and restored pixels apart, where the table says which is which."""
     kinds = sorted({one.post.pixels for one in judged if one.post.pixels and one.post.label >= 0})
-    parts = {kind: _scores([one for one in judged if one.post.pixels == kind]) for kind in kinds}
+    parts = {kind: _scores([one for one in judged if one.post.pixels == kind], classes) for kind in kinds}
     return {"by_pixels": parts} if len(parts) > 1 else {}
 
 
-def _budgets(judged: Sequence[Judged]) -> list[dict[str, float]]:
+def _budgets(judged: Sequence[Judged], classes: Sequence[str]) -> list[dict[str, float]]:
     """Scores when only the best-scored share of words and patches is shown."""
     labels = labels_of(judged)
     rows: list[dict[str, float]] = []
     for k, share in enumerate(BUDGETS):
-        scores = classification(labels, np.stack([one.at_budgets[k] for one in judged if one.at_budgets is not None]))
+        probs = np.stack([one.at_budgets[k] for one in judged if one.at_budgets is not None])
+        scores = classification(labels, probs, classes)
         row = {name: float(scores[name]) for name in ("accuracy", "macro_f1")}  # type: ignore[arg-type]
         rows.append({"share": share, "n": len(judged)} | row)
     return rows
 
 
-def _own_budget(judged: Sequence[Judged]) -> dict[str, float]:
+def _own_budget(judged: Sequence[Judged], classes: Sequence[str]) -> dict[str, float]:
     """The same posts as the classifier itself decides them; the share is the mean of words' and patches'."""
     shares = [
         np.mean([len(units) / len(scores) for units, scores in pairs if scores])
@@ -108,18 +109,18 @@ def _own_budget(judged: Sequence[Judged]) -> dict[str, float]:
         )
         if any(scores for _, scores in pairs)
     ]
-    scores = classification(labels_of(judged), probs_of(judged))
+    scores = classification(labels_of(judged), probs_of(judged), classes)
     row = {name: float(scores[name]) for name in ("accuracy", "macro_f1")}  # type: ignore[arg-type]
     return {"share": _mean(shares) if shares else 0.0, "n": len(judged)} | row
 
 
-def _explained(judged: Sequence[Judged]) -> Metrics:
+def _explained(judged: Sequence[Judged], classes: Sequence[str]) -> Metrics:
     looks = [one.looks for one in judged if one.looks is not None]
     made: Metrics = {"explanation": explanation.measures(looks)}
     labelled = [one for one in judged if one.post.label >= 0 and one.looks is not None]
     if labelled:
         labels = labels_of(labelled)
-        views = explanation.classifications([one.looks for one in labelled if one.looks is not None], labels)
+        views = explanation.classifications([one.looks for one in labelled if one.looks is not None], labels, classes)
         made["views"] = views
         made["explanation"]["macro_f1_drop"] = explanation.macro_f1_drop(views)
     return made

@@ -29,7 +29,7 @@ def confusion(path: Path, labels: Labels, probs: Probs, classes: Sequence[str]) 
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (labels, probs.argmax(1)), 1)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    figure, axes = _canvas(7.4, 6.4)
+    figure, axes = _canvas(7.0, 6.3)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     names = [SHORT.get(name, name) for name in classes]
     axes.set_xticks(range(len(classes)), names, fontsize=8)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from model import views
 from model.classifier import Selection
 from model.measures import Labels, Probs, classification
-from model.records import Example
+from model.records import CLASSES, Example
 from model.views import FULL, RATIONALE, REMOVED, VIEWS, Stages
 
 THRESHOLDS = (0.01, 0.05, 0.10, 0.20, 0.50)
@@ -57,9 +57,11 @@ def measures(looks: Sequence[Looks]) -> dict[str, object]:
     }
 
 
-def classifications(looks: Sequence[Looks], labels: Labels) -> dict[str, dict[str, object]]:
+def classifications(
+    looks: Sequence[Looks], labels: Labels, classes: Sequence[str] = CLASSES
+) -> dict[str, dict[str, object]]:
     """The scores of every view."""
-    return {name: classification(labels, _stack(looks, name)) for name in VIEWS}
+    return {name: classification(labels, _stack(looks, name), classes) for name in VIEWS}
 
 
 def macro_f1_drop(scores: Mapping[str, Mapping[str, object]]) -> float:

@@ -51,18 +51,14 @@ class Posts:
     """The posts of a table in its order, under the names of the columns that they came from."""
 
     posts: list[LabelledPost]
+    task: str  # that the labels are of
     columns: dict[str, str]
     notes: tuple[str, ...]
-
-    @property
-    def labelled(self) -> bool:
-        """Whether any row has a label, so that there is something to score."""
-        return any(post.label >= 0 for post in self.posts)
 
 
 def read_posts(
     table: Table,
-    classes: Sequence[str],
+    tasks: labels.Tasks,
     choice: Choice,
     *,
     images: Path | None = None,
@@ -74,7 +70,7 @@ def read_posts(
     if not rows:
         raise InvalidTable(f"{table.path} has no row that was asked for: check --where and --ids")
     get = _getter(columns)
-    numbers = labels.class_indices([get(row, "label") for _, row in rows], classes, label_map)
+    task, numbers = labels.class_indices([get(row, "label") for _, row in rows], tasks, label_map)
     find_image = _image_finder(table.path.parent, images)
     posts = [
         LabelledPost(
@@ -87,7 +83,7 @@ def read_posts(
         )
         for (number, row), label in zip(rows, numbers, strict=True)
     ]
-    return Posts(posts=posts, columns=columns, notes=(*table.notes, *_repeated(posts)))
+    return Posts(posts=posts, task=task, columns=columns, notes=(*table.notes, *_repeated(posts)))
 
 
 def _columns(table: Table, choice: Choice) -> dict[str, str]:

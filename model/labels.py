@@ -1,4 +1,4 @@
-"""Recognises other people's label names and merges them to the checkpoint's classes; guesses nothing."""
+"""Recognises other people's label names: which task, and which of the checkpoint's classes; guesses nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,9 @@ from pathlib import Path
 from model.data import MERGED
 from model.errors import ModelError
 
-# tasks of CrisisMMD that a checkpoint needs a head of its own for
-_OTHER_TASKS = {
-    "informative": frozenset({"informative", "not_informative"}),
-    "damage severity": frozenset(
-        {"severe_damage", "mild_damage", "little_or_no_damage", "severe", "mild", "little_or_none"}
-    ),
-}
+HUMANITARIAN = "humanitarian"
+Tasks = Mapping[str, Sequence[str]]  # the checkpoint's tasks and their classes, in its order
+
 # the Damage Multimodal Dataset's own folders (Mouzannar et al. 2018)
 _DMD = {
     "damaged_infrastructure": "infrastructure_and_utility_damage",
@@ -35,13 +31,23 @@ _CRISISNLP = {
     "donation_needs_or_offers_or_volunteering_services": "rescue_volunteering_or_donation_effort",
     "sympathy_and_emotional_support": "not_humanitarian",
 }
-KNOWN: Mapping[str, str] = MERGED | _DMD | _CRISISNLP
+# names of each task's classes, CrisisMMD's and those that merge to them
+KNOWN: Mapping[str, Mapping[str, str]] = {
+    HUMANITARIAN: MERGED | _DMD | _CRISISNLP,
+    "informative": {name: name for name in ("informative", "not_informative")},
+    "damage": {
+        **{name: name for name in ("severe_damage", "mild_damage", "little_or_no_damage")},
+        "severe": "severe_damage",
+        "mild": "mild_damage",
+        "little_or_none": "little_or_no_damage",
+    },
+}
 _IGNORED = frozenset({"", "ignore", "none"})
 _MAP_LINES = 'write lines like `their_label = "our_class"`'
 
 
 class UnknownLabel(ModelError):
-    """A label that merges to no class of the checkpoint; the message names it and the fix."""
+    """A label that is no class of the checkpoint; the message names it and the fix."""
 
 
 def normal(name: str) -> str:
@@ -49,49 +55,65 @@ def normal(name: str) -> str:
     return re.sub(r"[\s\-/]+", "_", name.strip().lower())
 
 
-def class_indices(names: Sequence[str], classes: Sequence[str], own: Mapping[str, str] | None = None) -> list[int]:
-    """Where each label stands in the checkpoint's classes; -1 for rows without one, or that the map ignores.
+def class_indices(names: Sequence[str], tasks: Tasks, own: Mapping[str, str] | None = None) -> tuple[str, list[int]]:
+    """The task that the labels are of, and where each stands in its classes; -1 for rows without a label to score.
 
-    `own` is the user's map and wins over the known names. Names and classes of `own` are normalised already.
+    `own` is the user's map and wins over the known names; what it maps to says which task is meant. Without any
+    label the task is the humanitarian one.
     """
-    merged = {name: target for name, target in KNOWN.items() if target in classes} | dict(own or {})
-    merged |= {name: name for name in classes if name not in merged}
-    _check(names, merged)
-    return [-1 if merged.get(normal(name), "") in _IGNORED else classes.index(merged[normal(name)]) for name in names]
+    merged = {task: _names(task, classes, own or {}) for task, classes in tasks.items()}
+    used = {normal(name) for name in names} - _IGNORED
+    fits = [task for task in tasks if all(name in merged[task] for name in used)]
+    if not fits:
+        raise UnknownLabel(_complaint(names, merged))
+    task = fits[0]
+    found = [merged[task].get(normal(name), "") for name in names]
+    return task, [-1 if target in _IGNORED else list(tasks[task]).index(target) for target in found]
 
 
-def read_label_map(path: Path, classes: Sequence[str]) -> dict[str, str]:
+def read_label_map(path: Path, tasks: Tasks) -> dict[str, str]:
     """A TOML or JSON table from their labels to our classes; "ignore" leaves a label's rows unscored."""
     text = path.read_text(encoding="utf-8-sig")
     try:
         values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise UnknownLabel(
-            f'{path} is neither TOML nor JSON ({error}): write lines like `their_label = "our_class"`'
-        ) from error
+        raise UnknownLabel(f"{path} is neither TOML nor JSON ({error}): {_MAP_LINES}") from error
     if not isinstance(values, dict) or not values:
         raise UnknownLabel(f"{path} maps no label: {_MAP_LINES}")
+    classes = [name for names in tasks.values() for name in names]
+    known = {name: target for task in tasks for name, target in KNOWN.get(task, {}).items() if target in classes}
     made: dict[str, str] = {}
     for name, value in values.items():
-        target = normal(value) if isinstance(value, str) else None
-        if target is not None:
-            target = target if target in classes or target in _IGNORED else KNOWN.get(target)
-        if target is None or (target not in _IGNORED and target not in classes):
+        target = normal(value) if isinstance(value, str) else "?"
+        target = target if target in classes or target in _IGNORED else known.get(target, "?")
+        if target == "?":
             raise UnknownLabel(f"{path} maps {name!r} to {value!r}: give one of {', '.join(classes)}, or ignore")
         made[normal(name)] = target
     return made
 
 
-def _check(names: Sequence[str], merged: Mapping[str, str]) -> None:
-    unknown = Counter(name for name in names if normal(name) and normal(name) not in merged)
-    for name, count in unknown.most_common(1):
-        rows = f"{count} {'rows have' if count > 1 else 'row has'} the"
-        for task, labels in _OTHER_TASKS.items():
-            if normal(name) in labels:
-                raise UnknownLabel(
-                    f"{rows} label {name!r} of the task {task!r}: this checkpoint decides humanitarian classes only,"
-                    " so give a column with those (--column label=NAME) or a --label-map"
-                )
-        near = difflib.get_close_matches(normal(name), merged, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
-        raise UnknownLabel(f"{rows} unknown label {name!r}{hint}: say what it is with --label-map")
+def _names(task: str, classes: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
+    merged = {name: target for name, target in KNOWN.get(task, {}).items() if target in classes}
+    merged |= {name: name for name in classes}
+    overruled = {name: target for name, target in own.items() if target in classes or target in _IGNORED}
+    return {name: target for name, target in merged.items() if name not in own} | overruled
+
+
+def _complaint(names: Sequence[str], merged: Mapping[str, Mapping[str, str]]) -> str:
+    """What to say of the commonest label that no task of the checkpoint has, or of two that are of different tasks."""
+    everything = {name: target for task in merged.values() for name, target in task.items()}
+    counts = Counter(name for name in names if normal(name) not in _IGNORED)
+    unknown = [(name, count) for name, count in counts.most_common() if normal(name) not in everything]
+    if not unknown:
+        return f"the labels are of several tasks ({', '.join(merged)}): keep the rows of one with --where"
+    name, count = unknown[0]
+    rows = f"{count} {'rows have' if count > 1 else 'row has'} the"
+    for task, known in KNOWN.items():
+        if normal(name) in known:
+            return (
+                f"{rows} label {name!r} of the task {task!r}: this checkpoint decides {' and '.join(merged)} only, so"
+                " name a column with such labels (--column label=NAME) or give a --label-map"
+            )
+    near = difflib.get_close_matches(normal(name), everything, n=1)
+    hint = f", did you mean {near[0]}?" if near else ""
+    return f"{rows} unknown label {name!r}{hint}: say what it is with --label-map"

@@ -24,18 +24,18 @@ class Bin:
     share: float  # of all rows
 
 
-def classification(labels: Labels, probs: Probs) -> dict[str, object]:
-    """Accuracy, macro, weighted and per-class scores, and the calibration error, of (N, 5) probabilities.
+def classification(labels: Labels, probs: Probs, classes: Sequence[str] = CLASSES) -> dict[str, object]:
+    """Accuracy, macro, weighted and per-class scores, and the calibration error, of (N, C) probabilities.
 
     The macro average is over every class that is a label or a prediction of some row, as scikit-learn has it.
     """
     predicted = probs.argmax(1)
-    every = list(range(len(CLASSES)))
+    every = list(range(len(classes)))
     columns = precision_recall_fscore_support(labels, predicted, labels=every, average=None, zero_division=0.0)
     names = ("precision", "recall", "f1")
     per_class = {
         name: dict(zip(names, map(float, row[:3]), strict=True)) | {"n": int(row[3])}
-        for name, row in zip(CLASSES, zip(*columns, strict=True), strict=True)
+        for name, row in zip(classes, zip(*columns, strict=True), strict=True)
     }
     return {
         "n": len(labels),

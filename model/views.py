@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.classifier import Selection
+from model.labels import HUMANITARIAN
 from model.records import Example
 
 RATIONALE, FULL, REMOVED = "rationale_only", "full", "rationale_removed"
@@ -29,6 +30,37 @@ class Stages(Protocol):
     def mask(self, example: Example, selection: Selection) -> Any: ...
 
     def decide(self, evidence: Any) -> npt.NDArray[np.float64]: ...
+
+
+class TaskStages:
+    """Another task of the same checkpoint: the same rationale, that task's classes."""
+
+    def __init__(self, stages: Stages, task: str, classes: Sequence[str]) -> None:
+        self._stages, self._task = stages, task
+        self.classes, self.tokenizer = tuple(classes), stages.tokenizer
+
+    def select(self, example: Example) -> Selection:
+        return self._stages.select(example)
+
+    def mask(self, example: Example, selection: Selection) -> Any:
+        return self._stages.mask(example, selection)
+
+    def decide(self, evidence: Any) -> npt.NDArray[np.float64]:
+        probs: npt.NDArray[np.float64] = self._stages.decide_task(evidence, self._task)  # type: ignore[attr-defined]
+        return probs
+
+
+def tasks_of(classifier: Stages) -> Mapping[str, Sequence[str]]:
+    """The tasks that a checkpoint decides: more than the humanitarian one where it has `decide_task`."""
+    if hasattr(classifier, "decide_task"):
+        tasks: Mapping[str, Sequence[str]] = classifier.config.tasks  # type: ignore[attr-defined]
+        return tasks
+    return {HUMANITARIAN: classifier.classes}
+
+
+def for_task(classifier: Stages, task: str) -> Stages:
+    """The classifier as it decides one of its tasks."""
+    return classifier if task == HUMANITARIAN else TaskStages(classifier, task, tasks_of(classifier)[task])
 
 
 def decide(classifier: Stages, example: Example, selection: Selection) -> npt.NDArray[np.float64]:

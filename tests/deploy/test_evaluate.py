@@ -253,7 +253,7 @@ def test_pixels_are_reported_apart(folder: Path, checkpoint: str, capsys: pytest
         ("id\tbody\n1\ta\n", [], 1, "no column tweet_text or image"),
         ("id\ttext\tlabel\n1\ta\tsunny\n", [], 1, "'sunny'"),
         ("id\ttext\tlabel\n1\ta\tinformative\n", [], 1, "task 'informative'"),
-        ("id\ttext\tlabel\n1\ta\tsevere\n", [], 1, "task 'damage severity'"),
+        ("id\ttext\tlabel\n1\ta\tsevere\n", [], 1, "task 'damage'"),
         ("id\timage\n1\tnot-there.png\n", [], 1, "not-there.png"),
         ("id\timage\n1\tposts-x.tsv\n", [], 1, "can be read"),
         ("id\timage\n1\ta.png\n", ["--images", "no-folder"], 1, "no-folder"),

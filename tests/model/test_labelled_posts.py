@@ -11,13 +11,14 @@ from model.labels import UnknownLabel, class_indices, read_label_map
 from model.records import CLASSES
 from model.table_file import InvalidTable, read_table
 
+TASKS = {"humanitarian": CLASSES}
 ALL = Choice()
 
 
 def posts(tmp_path: Path, content: str, choice: Choice = ALL, name: str = "posts.tsv", **given: object) -> Posts:
     path = tmp_path / name
     path.write_text(content, "utf-8")
-    return read_posts(read_table(path), CLASSES, choice, **given)  # type: ignore[arg-type]
+    return read_posts(read_table(path), TASKS, choice, **given)  # type: ignore[arg-type]
 
 
 def names(found: Posts) -> list[str]:
@@ -162,14 +163,14 @@ def test_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 )
 def test_known_vocabularies_merge(label: str, merged: str) -> None:
     """CrisisMMD's, HumAID's, DMD's and CrisisNLP's names, in any spelling."""
-    assert class_indices([label], CLASSES) == [CLASSES.index(merged)]
+    assert class_indices([label], TASKS) == ("humanitarian", [CLASSES.index(merged)])
 
 
 @pytest.mark.parametrize(
     ("label", "told"),
     [
         ("not_informative", "'informative'"),
-        ("severe_damage", "'damage severity'"),
+        ("severe_damage", "'damage'"),
         ("infrastructure_damage_and_utility", "did you mean infrastructure_and_utility_damage"),
         ("7", "--label-map"),
     ],
@@ -177,7 +178,23 @@ def test_known_vocabularies_merge(label: str, merged: str) -> None:
 def test_label_of_another_task_or_of_none_is_refused(label: str, told: str) -> None:
     """Never scored as something it is not."""
     with pytest.raises(UnknownLabel, match=told):
-        class_indices(["not_humanitarian", label, label], CLASSES)
+        class_indices(["not_humanitarian", label, label], TASKS)
+
+
+BOTH = {"humanitarian": CLASSES, "damage": ("little_or_no_damage", "mild_damage", "severe_damage")}
+
+
+def test_labels_choose_the_task() -> None:
+    """A checkpoint with several heads is scored on the one that the labels are of; without labels, on the first."""
+    assert class_indices(["severe", "", "mild_damage"], BOTH) == ("damage", [2, -1, 1])
+    assert class_indices(["not_humanitarian"], BOTH) == ("humanitarian", [2])
+    assert class_indices(["", ""], BOTH) == ("humanitarian", [-1, -1])
+    assert class_indices(["a", "b"], BOTH, {"a": "mild_damage", "b": "ignore"}) == ("damage", [1, -1])
+
+
+def test_labels_of_two_tasks_are_refused() -> None:
+    with pytest.raises(UnknownLabel, match="several tasks"):
+        class_indices(["severe", "not_humanitarian"], BOTH)
 
 
 @pytest.mark.parametrize("name", ["map.toml", "map.json"])
@@ -189,9 +206,9 @@ def test_own_label_map_wins(name: str, tmp_path: Path) -> None:
         toml if name.endswith("toml") else '{"Class 7": "not_humanitarian", "caution_and_advice": "ignore"}'
     )
 
-    own = read_label_map(path, CLASSES)
+    own = read_label_map(path, TASKS)
 
-    assert class_indices(["class 7", "caution_and_advice", ""], CLASSES, own) == [2, -1, -1]
+    assert class_indices(["class 7", "caution_and_advice", ""], TASKS, own) == ("humanitarian", [2, -1, -1])
 
 
 @pytest.mark.parametrize(
@@ -208,4 +225,4 @@ def test_label_map_that_maps_nothing_is_refused(content: str, told: str, tmp_pat
     path.write_text(content)
 
     with pytest.raises(UnknownLabel, match=told):
-        read_label_map(path, CLASSES)
+        read_label_map(path, TASKS)

@@ -14,12 +14,14 @@ from torch import Tensor
 from model import checkpoint, patches
 from model.config import Fusion, ModelConfig
 from model.errors import ModelError
+from model.inputs import encode_example, pixel_values_of, tokens_of, words_of
 from model.network import Network, TextSelection
 from model.records import Example, ImageRationale, Pixels, Prediction, TextSpan
 from model.selection import best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 from model.transport import cosine_cost, ipot, patch_scores
+from model.triage import damage_or_casualties_prob
 
 NO_RATIONALE_TOKEN, TEXT_TRUNCATED = "no_rationale_token", "text_truncated"
 NO_TEXT, NO_IMAGE, NO_EVIDENCE = "no_text", "no_image", "no_evidence"
@@ -72,16 +74,24 @@ class RationaleClassifier:
         """One prediction per example, in order. Equal examples give equal bytes; raises `ModelError`, never NaN."""
         return [self._predict_one(example) for example in examples]
 
+    def encode(self, examples: Sequence[Example]) -> list[Example]:
+        """The examples with their share of `predict` that needs no weights done ahead, in whichever thread."""
+        return [encode_example(example, self.tokenizer, self.config.image.size_px) for example in examples]
+
+    def triage(self, texts: Sequence[str]) -> list[float]:
+        """How likely each text tells of damage or casualties, by stage 1 alone; for an order, never for a label."""
+        return damage_or_casualties_prob(self._network, self.tokenizer, texts, device=self._device)
+
     @torch.inference_mode()
     def select(self, example: Example) -> Selection:
         """Stage 1: which words and which patches are the rationale."""
-        words = self.tokenizer.split(example.text)
+        words = words_of(example, self.tokenizer)
         fallbacks: list[str] = []
         word_scores: list[float] = [0.0] * len(words)
         chosen: tuple[int, ...] = ()
         vectors: Tensor | None = None
         if any(word.selectable for word in words):
-            tokens = self.tokenizer.encode(words)
+            tokens = tokens_of(example, words, self.tokenizer)
             stage = self._network.text_selector(self._network.embeddings(self._ids(tokens)))
             word_scores = best_piece(_finite(stage.token_logits[0].sigmoid()).tolist(), tokens.words, words)
             chosen = tuple(choose_words(words, word_scores, self.config.selection, n_read=tokens.n_words))
@@ -96,8 +106,11 @@ class RationaleClassifier:
         picked: tuple[int, ...] = ()
         if example.image is None:
             fallbacks.append(NO_IMAGE)
+        elif not example.image_rationale:
+            patches.check_image(example.image)
+            picked = tuple(range(self.config.image.rows * self.config.image.cols))
         else:
-            scores = self._score_patches(patches.check_image(example.image), vectors, chosen)
+            scores = self._score_patches(example, patches.check_image(example.image), vectors, chosen)
             picked = top_patches(scores, self.config.selection.n_patches)
         if not chosen and not picked:
             fallbacks.append(NO_EVIDENCE)
@@ -113,7 +126,7 @@ class RationaleClassifier:
         """What stage 2 may read of the example; every other word and pixel is gone."""
         input_ids = pixel_values = patch_mask = None
         if selection.words:
-            words = self.tokenizer.split(example.text)
+            words = words_of(example, self.tokenizer)
             input_ids = self._ids(self.tokenizer.encode_selected(words, selection.words))
         if selection.patches and example.image is not None:
             grid = self.config.image
@@ -138,7 +151,7 @@ class RationaleClassifier:
         probs = self.decide(self.mask(example, selection))
         grid = self.config.image
         rationale = None
-        if example.image is not None:
+        if example.image is not None and example.image_rationale:
             height, width = example.image.shape[:2]
             rationale = ImageRationale(
                 rows=grid.rows,
@@ -150,14 +163,16 @@ class RationaleClassifier:
         return Prediction(
             label=self.classes[int(probs.argmax())],
             probs=dict(zip(self.classes, probs.tolist(), strict=True)),
-            spans=merge_spans(self.tokenizer.split(example.text), selection),
+            spans=merge_spans(words_of(example, self.tokenizer), selection),
             image=rationale,
             fallbacks=selection.fallbacks,
         )
 
-    def _score_patches(self, image: Pixels, words: Tensor | None, chosen: tuple[int, ...]) -> tuple[float, ...]:
+    def _score_patches(
+        self, example: Example, image: Pixels, words: Tensor | None, chosen: tuple[int, ...]
+    ) -> tuple[float, ...]:
         grid, selection = self.config.image, self.config.selection
-        pixel_values = patches.to_pixel_values(image, grid.size_px)[None].to(self._device)
+        pixel_values = pixel_values_of(example, image, grid.size_px)[None].to(self._device)
         selector = self._network.image_selector
         seen = selector(pixel_values)
         if words is None or not chosen:

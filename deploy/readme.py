@@ -77,12 +77,47 @@ def chaos_table() -> str:
     return (ROOT / "tests" / "chaos" / "results" / "table.md").read_text("utf-8").strip()
 
 
+def overload_table() -> str:
+    """Return what `python -m tests.bench.overload` measured."""
+    result = json.loads((BENCH / "overload.json").read_text("utf-8"))
+    capacity = result["capacity"]["posts_per_s"]
+    rows = [
+        f"One worker, the shipped checkpoint, {result['machine']}; {result['factor']:g} times its capacity of"
+        f" {capacity:g} posts/s for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts urgent,"
+        f" {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
+        "",
+        "| scenario | offered | lost | urgent p50, p95 | others p50, p95 | all done after | degraded findings |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, told in result["scenarios"].items():
+        urgent, other = (f"{told[kind]['p50_s']:g} s, {told[kind]['p95_s']:g} s" for kind in ("urgent", "other"))
+        degraded = ", ".join(f"{n} `{mark}`" for mark, n in told["degraded"].items()) or "0"
+        cells = (name, told["offered"], told["lost"], urgent, other, f"{told['all_done_s']:g} s", degraded)
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
+def busy_table() -> str:
+    """Return what `python -m tests.bench.busy` measured."""
+    rows = ["| posts | code | posts/s | device busy | posts a batch |", "|---|---|---|---|---|"]
+    for name, told in json.loads((BENCH / "device-busy.json").read_text("utf-8")).items():
+        for mix, seen in told.items():
+            if isinstance(seen, dict) and "device_busy_share" in seen:
+                rows.append(
+                    f"| {mix} | {name} (`{told['commit']}`) | {seen['posts_per_s']:g}"
+                    f" | {seen['device_busy_share']:.1%} | {seen['posts_per_batch']:g} |"
+                )
+    return "\n".join(rows)
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "metrics": metrics_table,
     "model": model_table,
     "replay": replay_table,
     "chaos": chaos_table,
+    "overload": overload_table,
+    "busy": busy_table,
 }
 
 

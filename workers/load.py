@@ -62,7 +62,8 @@ class LoadPolicy:
         def switch(on_above: int, after_s: float) -> Switch:
             return Switch(on_above=on_above, off_share=settings.recover_share, after_s=after_s)
 
-        self._triage = switch(settings.triage_lag_posts, 0.0)
+        # transactions publish outcomes in the order of their posts, so whatever went first would wait there
+        self._triage = switch(0 if settings.exactly_once else settings.triage_lag_posts, 0.0)
         self._no_image_rationale = switch(settings.no_image_rationale_lag_posts, settings.degrade_after_s)
         self._text_only = switch(settings.text_only_lag_posts, settings.degrade_after_s)
         self._on_change = on_change

@@ -74,7 +74,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 1.0
     triage_lag_posts: Annotated[
         Count,
-        Meta(description="consumer lag above which likely damage and casualties go first; 0: never"),
+        Meta(description="consumer lag above which likely damage and casualties go first; 0 or exactly_once: never"),
     ] = 1_000
     triage_window_posts: Annotated[
         Positive, Meta(description="posts that wait, the oldest, among which triage puts some first")

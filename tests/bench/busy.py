@@ -22,7 +22,7 @@ from tests.bench.load import offer
 from tests.chaos.field import playing_field
 
 RESULTS = Path(__file__).parent / "results"
-_FLOODS = {"text only": (Crowd(image_share=0.0), 1_500), "half with a picture": (Crowd(image_share=0.5), 500)}
+_FLOODS = {"text only": (Crowd(image_share=0.0), 3_000), "half with a picture": (Crowd(image_share=0.5), 900)}
 
 
 async def measure(flags: dict[str, Any], n_share: float) -> dict[str, Any]:

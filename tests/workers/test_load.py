@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 
 import pytest
@@ -77,6 +78,13 @@ def test_strongest_mode_counts_and_each_change_is_told_and_logged(caplog: pytest
     assert len(modes) == 4
 
 
+def test_exactly_once_leaves_triage_off() -> None:
+    """Its transactions publish in order: an urgent finding would wait for those before it all the same."""
+    load = policy(triage_lag_posts=1, exactly_once=True)
+    load.update(1_000, 0.0)
+    assert not load.triage
+
+
 def test_threshold_of_0_never_switches_on() -> None:
     load = policy(triage_lag_posts=0)
     load.update(10_000_000, 0.0)
@@ -121,6 +129,7 @@ def test_mode_changes_nothing_for_a_post_without_a_picture(reliefs: Reliefs) -> 
 def test_mode_is_part_of_the_idempotency_key() -> None:
     """The content differs, so the id does; what follows from the post alone changes neither."""
     plain = finding_id("p", "m-1")
+    assert plain == hashlib.sha256(b"m-1\x00p").hexdigest()[:32]  # as it was before there were modes
     assert finding_id("p", "m-1", ["image_truncated", "no_image"]) == plain
     ids = {plain, finding_id("p", "m-1", [TEXT_ONLY, "no_image"]), finding_id("p", "m-1", [NO_IMAGE_RATIONALE])}
     assert len(ids) == 3

@@ -26,18 +26,19 @@ N = 240
 
 
 class LoadedStub(StubClassifier):
-    """A stub with a first look: `[damage]` is urgent. Says in which way it was shown each picture."""
+    """A stub with a first look: `[damage]` is urgent. Says in which order it was shown texts, and what of pictures."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shown: dict[str, str] = {}
 
     def triage(self, texts: Sequence[str]) -> list[float]:
         return [float("[damage]" in text) for text in texts]
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         for example in examples:
-            shown[example.text] = "no picture" if example.image is None else f"rationale {example.image_rationale}"
+            self.shown[example.text] = "no picture" if example.image is None else f"rationale {example.image_rationale}"
         return super().predict(examples)
-
-
-shown: dict[str, str] = {}
 
 
 @pytest.fixture
@@ -61,16 +62,15 @@ async def findings(field: Field) -> list[Finding]:
 async def test_urgent_posts_overtake_a_backlog_and_nothing_is_lost(ground: Field) -> None:
     urgent = {200, 210, 220, 239}
     await ground.feed(raw(n, f"{'[damage]' if n in urgent else 'quiet'} number {n:04}") for n in range(N))
-    async with running(
-        ground, LoadedStub(seconds_per_post=0.02), triage_lag_posts=20, max_batch=4, max_overtake_s=60
-    ) as app:
+    stub = LoadedStub(seconds_per_post=0.02)
+    async with running(ground, stub, triage_lag_posts=20, max_batch=4, max_overtake_s=60) as app:
         await ground.settled(60)
         assert app.pipeline.metrics.registry.get_sample_value("sitrep_triaged_posts_total", {"verdict": "urgent"}) == 4
         await until(lambda: not app.pipeline.load.triage, 10)
-    places = {finding.post_id: place for place, finding in enumerate(await findings(ground))}
-    assert len(places) == N
-    assert max(places[f"post-{n:04}"] for n in urgent) < 190  # the first of them came as number 200
-    others = [places[f"post-{n:04}"] for n in range(N) if n not in urgent]
+    order = [int(text[-4:]) for text in stub.shown]
+    assert len(order) == N
+    assert max(order.index(n) for n in urgent) < 190  # the first of them came as number 200
+    others = [n for n in order if n not in urgent]
     assert others == sorted(others)
     ledger = await ground.ledger()
     assert (ledger.findings, ledger.missing, ledger.repeated) == (N, (), ())
@@ -80,16 +80,15 @@ async def test_no_post_is_overtaken_for_longer_than_the_bound(ground: Field) -> 
     """With nothing but urgent posts around it, a post that is not urgent still gets its turn."""
     quiet = range(120, 140)
     await ground.feed(raw(n, f"{'quiet' if n in quiet else '[damage]'} number {n:04}") for n in range(2 * N))
-    async with running(
-        ground, LoadedStub(seconds_per_post=0.02), triage_lag_posts=20, max_batch=4, max_overtake_s=1.0
-    ) as app:
+    stub = LoadedStub(seconds_per_post=0.02)
+    async with running(ground, stub, triage_lag_posts=20, max_batch=4, max_overtake_s=1.0) as app:
         await ground.settled(60)
         read = app.pipeline.metrics.registry.get_sample_value
         assert read("sitrep_overtaken_seconds_bucket", {"le": "0.25"}) < read("sitrep_overtaken_seconds_count")
         assert read("sitrep_overtaken_seconds_bucket", {"le": "2.5"}) == read("sitrep_overtaken_seconds_count")
-    order = [finding.post_id for finding in await findings(ground)]
-    assert len(order) == 2 * N
-    places = [order.index(f"post-{n:04}") for n in quiet]
+    order = [int(text[-4:]) for text in stub.shown]
+    assert len(order) == len(await findings(ground)) == 2 * N
+    places = [order.index(n) for n in quiet]
     assert min(places) > 140 and max(places) < 2 * N - 100
 
 
@@ -99,9 +98,10 @@ async def test_degraded_modes_come_with_lag_and_go_with_it(ground: Field) -> Non
     records = [raw(n, f"bridge number {n}", images=[image]) for n in range(N - 20)]
     records += [raw(n, "", images=[image]) for n in range(N - 20, N)]
     await ground.feed(records)
+    stub = LoadedStub(seconds_per_post=0.02)
     async with running(
         ground,
-        LoadedStub(seconds_per_post=0.02),
+        stub,
         max_batch=4,
         text_only_lag_posts=150,
         no_image_rationale_lag_posts=40,
@@ -126,7 +126,7 @@ async def test_degraded_modes_come_with_lag_and_go_with_it(ground: Field) -> Non
         assert finding.id == finding_id(post_id, "stub-1", finding.degraded)
         if finding.text:
             expected = {TEXT_ONLY: "no picture", NO_IMAGE_RATIONALE: "rationale False"}
-            assert shown[finding.text] == expected.get("".join(finding.degraded), "rationale True")
+            assert stub.shown[finding.text] == expected.get("".join(finding.degraded), "rationale True")
         else:
             assert TEXT_ONLY not in finding.degraded
     assert found[f"post-{N:04}"].degraded == []

@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from model import summary, tables
 from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
 
@@ -49,8 +50,12 @@ def metrics_table() -> str:
 
 
 def model_table() -> str:
-    """Return the table that `python -m model.evaluate` wrote."""
-    return (ROOT / "model" / "results" / "table.md").read_text("utf-8").strip()
+    """Return the figures of `model/results`, which `sitrep evaluate`, the cross-validation and the ablations wrote."""
+    results = ROOT / "model" / "results"
+    figures, ablations = results / "summary.json", results / "ablations.json"
+    return tables.model_table(
+        summary.read(figures) if figures.exists() else {}, summary.load(ablations) if ablations.exists() else {}
+    )
 
 
 def replay_table() -> str:
@@ -82,29 +87,31 @@ def overload_table() -> str:
     result = json.loads((BENCH / "overload.json").read_text("utf-8"))
     capacity = result["capacity"]["posts_per_s"]
     rows = [
-        f"One worker, the shipped checkpoint, {result['machine']}; {result['factor']:g} times its capacity of"
-        f" {capacity:g} posts/s for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts urgent,"
+        f"One worker, checkpoint {result['model']}, {result['machine']}; {result['factor']:g} times the {capacity:g}"
+        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts urgent,"
         f" {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
         "",
-        "| scenario | offered | lost | urgent p50, p95 | others p50, p95 | all done after | degraded findings |",
-        "|---|---|---|---|---|---|---|",
+        "| scenario | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 | all done after "
+        "| degraded findings |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, told in result["scenarios"].items():
         urgent, other = (f"{told[kind]['p50_s']:g} s, {told[kind]['p95_s']:g} s" for kind in ("urgent", "other"))
         degraded = ", ".join(f"{n} `{mark}`" for mark, n in told["degraded"].items()) or "0"
-        cells = (name, told["offered"], told["lost"], urgent, other, f"{told['all_done_s']:g} s", degraded)
+        rate, done = told["served_per_s"], f"{told['all_done_s']:g} s"
+        cells = (name, told["offered"], rate, told["lost"], urgent, other, done, degraded)
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 
 
 def busy_table() -> str:
     """Return what `python -m tests.bench.busy` measured."""
-    rows = ["| posts | code | posts/s | device busy | posts a batch |", "|---|---|---|---|---|"]
+    rows = ["| posts | code | checkpoint | device busy | posts a batch |", "|---|---|---|---|---|"]
     for name, told in json.loads((BENCH / "device-busy.json").read_text("utf-8")).items():
         for mix, seen in told.items():
             if isinstance(seen, dict) and "device_busy_share" in seen:
                 rows.append(
-                    f"| {mix} | {name} (`{told['commit']}`) | {seen['posts_per_s']:g}"
+                    f"| {mix} | {name} (`{told['commit']}`) | {seen['model']}"
                     f" | {seen['device_busy_share']:.1%} | {seen['posts_per_batch']:g} |"
                 )
     return "\n".join(rows)

@@ -185,7 +185,7 @@ def rationale_rows(data: Path, event: str) -> list[RationaleRow]:
     rows: list[RationaleRow] = []
     for row in _csv(data / "rationales" / f"{event}.csv"):
         name = row["corrected_label"]
-        spans = _find_spans(row["tweet_text"], row["informative_content"])
+        spans = find_spans(row["tweet_text"], row["informative_content"])
         if name in MERGED and not name.startswith("not_related") and spans:
             rows.append(
                 RationaleRow(
@@ -236,7 +236,8 @@ def _textless(path: Path, label: int, kind: str) -> ImageRow:
     )
 
 
-def _find_spans(text: str, marked: str) -> tuple[tuple[int, int], ...]:
+def find_spans(text: str, marked: str) -> tuple[tuple[int, int], ...]:
+    """Where `[SEP]`-separated passages stand in a text; those that are not there verbatim are left out."""
     spans: list[tuple[int, int]] = []
     cursor = 0
     for part in marked.split("[SEP]"):

@@ -42,8 +42,8 @@ def words_of(example: Example, tokenizer: WordTokenizer) -> Sequence[Word]:
     return example.words if isinstance(example, EncodedExample) else tokenizer.split(example.text)
 
 
-def tokens_of(example: Example, words: Sequence[Word], tokenizer: WordTokenizer) -> Tokens:
-    return example.tokens if isinstance(example, EncodedExample) else tokenizer.encode(words)
+def tokens_of(example: Example, tokenizer: WordTokenizer) -> Tokens:
+    return example.tokens if isinstance(example, EncodedExample) else tokenizer.encode(tokenizer.split(example.text))
 
 
 def pixel_values_of(example: Example, image: Pixels, size_px: int) -> Tensor:

@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 class Example:
     """One post for the classifier: the original text, and at most one RGB image (H, W, 3) in uint8.
 
-    Without `image_rationale` stage 1 leaves the image alone: stage 2 sees all of it, and no patches are named.
+    Without `image_rationale` stage 1 leaves the image alone: stage 2 sees patches spread evenly over it, none named.
     """
 
     text: str

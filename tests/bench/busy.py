@@ -35,7 +35,12 @@ async def measure(flags: dict[str, Any], n_share: float) -> dict[str, Any]:
             ) as ground:
                 worker = ground.worker(classifier="checkpoint")
                 offered = await offer(ground, worker, crowd.posts(int(n_posts * n_share), name="flood"), per_s=None)
-                result[name] = {"posts": len(offered.due_s), "missing": offered.missing, **offered.saturated()}
+                result[name] = {
+                    "posts": len(offered.due_s),
+                    "missing": offered.missing,
+                    "model": offered.model,
+                    **offered.saturated(),
+                }
     return result
 
 

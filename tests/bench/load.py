@@ -53,6 +53,7 @@ class Offered:
 
     due_s: dict[str, float]  # by post id, since the first was due
     published_s: dict[str, float]
+    model: str  # the version that decided
     degraded: dict[str, str]  # the mode marked on a finding
     late_s: float  # how far sending fell behind its schedule
     missing: int
@@ -94,14 +95,16 @@ async def offer(ground: Field, worker: WorkerProcess, posts: Sequence[bytes], *,
     finally:
         watching.cancel()
     ledger = await ground.ledger()
-    published_s, degraded = {}, {}
+    published_s, degraded, model = {}, {}, ""
     async for record in read_topic(ground.kafka, ground.topics.findings.name):
         finding = decode(record.value, Finding)
         published_s[finding.post_id] = record.timestamp / 1000 - start_s
+        model = finding.model.version
         degraded[finding.post_id] = next((mark for mark in MODE_MARKS if mark in finding.degraded), "")
     return Offered(
         due_s=due_s,
         published_s=published_s,
+        model=model,
         degraded=degraded,
         late_s=round(late_s, 3),
         missing=len(ledger.missing) + len(due_s) - ledger.findings,

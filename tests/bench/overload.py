@@ -49,7 +49,7 @@ async def _run(
         return await offer(ground, ground.worker(classifier="checkpoint"), posts, per_s=per_s)
 
 
-def _told(offered: Offered, flags: dict[str, Any], per_s: float) -> dict[str, Any]:
+def _told(offered: Offered, flags: dict[str, Any], per_s: float, load_s: float) -> dict[str, Any]:
     """Return what is kept of a scenario: figures, and what the plot needs."""
     marks = Counter(mark for mark in offered.degraded.values() if mark)
     changes = [
@@ -60,6 +60,7 @@ def _told(offered: Offered, flags: dict[str, Any], per_s: float) -> dict[str, An
         "offered_per_s": round(per_s, 2),
         "offered": len(offered.due_s),
         "findings": len(offered.published_s),
+        "served_per_s": round(sum(1 for at_s in offered.published_s.values() if at_s <= load_s) / load_s, 2),
         "lost": offered.missing,
         "differing": offered.differing,
         "sent_late_s": offered.late_s,
@@ -91,11 +92,12 @@ async def measure(result: dict[str, Any], scenarios: list[str], load_s: float, f
             flood = CROWD.posts(_N_CAPACITY, name="flood")
             flooded = await _run(services, Path(folder), flood, per_s=None, flags={"triage_lag_posts": 0})
             result["capacity"] = flooded.saturated()
+            result["model"] = flooded.model
         per_s = factor * result["capacity"]["posts_per_s"]
         for name in scenarios:
             posts = CROWD.posts(int(load_s * per_s), name="load")
             offered = await _run(services, Path(folder), posts, per_s=per_s, flags=SCENARIOS[name])
-            result["scenarios"][name] = _told(offered, SCENARIOS[name], per_s)
+            result["scenarios"][name] = _told(offered, SCENARIOS[name], per_s, load_s)
             print(name, json.dumps({k: v for k, v in result["scenarios"][name].items() if k != "points"}), flush=True)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model import Example, InvalidExample, RationaleClassifier
-from model.patches import to_pixel_values
+from model.classifier import spread_patches
 from tests.model.conftest import noise
 
 
@@ -30,11 +30,11 @@ def test_label_without_image_rationale_names_no_patches(tiny: RationaleClassifie
 
 
 def test_label_without_image_rationale_skips_stage_1_on_the_image(tiny: RationaleClassifier) -> None:
-    """And stage 2 sees all of it."""
+    """And stage 2 sees as many patches as ever, spread evenly, and no other pixel."""
     post = Example(text="bridge collapsed", image=noise(150, 230), image_rationale=False)
     expected = tiny.predict([post])
     called: list[object] = []
-    hook = tiny._network.image_selector.register_forward_pre_hook(lambda module, args: called.append(args))
+    hook = tiny.network.image_selector.register_forward_pre_hook(lambda module, args: called.append(args))
     try:
         assert repr(tiny.predict([post])) == repr(expected)
         assert called == []
@@ -42,11 +42,19 @@ def test_label_without_image_rationale_skips_stage_1_on_the_image(tiny: Rational
         assert len(called) == 1
     finally:
         hook.remove()
-    assert post.image is not None
-    evidence = tiny.mask(post, tiny.select(post))
-    assert evidence.patch_mask is not None and evidence.patch_mask.all()
-    assert evidence.pixel_values is not None
-    assert evidence.pixel_values[0].equal(to_pixel_values(post.image, tiny.config.image.size_px))
+    selection = tiny.select(post)
+    assert selection.patch_scores == ()
+    assert selection.patches == (2, 6, 10, 14)
+    evidence = tiny.mask(post, selection)
+    assert evidence.patch_mask is not None and evidence.patch_mask[0].nonzero()[:, 0].tolist() == [2, 6, 10, 14]
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "n_patches", "expected"),
+    [(9, 3, (1, 4, 7)), (4, 1, (2,)), (4, 9, (0, 1, 2, 3)), (64, 64, tuple(range(64)))],
+)
+def test_spread_covers_the_grid_evenly(n_cells: int, n_patches: int, expected: tuple[int, ...]) -> None:
+    assert spread_patches(n_cells, n_patches) == expected
 
 
 def test_image_alone_without_image_rationale_still_gets_a_label(tiny: RationaleClassifier) -> None:

@@ -27,6 +27,7 @@ from tests.chaos.processes import WorkerProcess
 
 T = TypeVar("T")
 
+FEEDER = "feeder"  # its client id, by which a broker's quota may leave it out
 _PATIENCE_S = 60.0
 _MAX_UNCONFIRMED = 2_000
 _QUICK = {
@@ -96,7 +97,7 @@ class Field:
         n_sent = 0
         start = time.monotonic()
         # not idempotent: a post that the broker got twice must be told as a duplicate
-        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, acks="all", max_request_size=8 * 1_048_576)
+        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, client_id=FEEDER, acks="all", max_request_size=2**23)
         await producer.start()
         try:
             deliveries = []

@@ -11,6 +11,7 @@ import typer
 from deploy import options
 
 if TYPE_CHECKING:
+    from stream.book import PartitionCounts
     from stream.ledger import Ledger
     from stream.records import Origin
     from stream.topics import Topics
@@ -104,11 +105,7 @@ def check(
                 typer.echo(f"{one.outcome:<11}  {_place(one.origin)}  {one.post_id}")
         if show_partitions:
             for part in ledger.partitions:
-                typer.echo(
-                    f"partition {part.partition}, offsets {part.first} to {part.end - 1}: accepted={part.accepted}"
-                    f" findings={part.findings} dead_letters={part.dead_letters} duplicates={part.duplicates}"
-                    f" missing={part.missing}"
-                )
+                typer.echo(_counts(part))
         for entry in ledger.missing:
             typer.echo(f"missing    {_place(entry.origin)}  {entry.post_id}")
         for origin in ledger.extra:
@@ -147,6 +144,16 @@ async def _held(bootstrap: str, topics: Topics) -> list[int | None]:
         else:
             held.append(sum(bound.end - bound.first for bound in bounds.values()))
     return held
+
+
+def _counts(part: PartitionCounts) -> str:
+    if part.first == part.end:
+        return f"partition {part.partition}: no posts"
+    return (
+        f"partition {part.partition}, offsets {part.first} to {part.end - 1}: accepted={part.accepted}"
+        f" findings={part.findings} dead_letters={part.dead_letters} duplicates={part.duplicates}"
+        f" missing={part.missing}"
+    )
 
 
 def _place(origin: Origin) -> str:

@@ -92,7 +92,7 @@ class Field:
             worker.wait_ready()
         return worker
 
-    async def feed(self, records: Iterable[Raw], *, per_s: float | None = None) -> int:
+    async def feed(self, records: Iterable[Raw], *, per_s: float | None = None, topic: str | None = None) -> int:
         """Deliver the records, each confirmed by the broker, and return how many; waits for a broker that is away."""
         n_sent = 0
         start = time.monotonic()
@@ -105,7 +105,7 @@ class Field:
                 if per_s is not None:
                     await asyncio.sleep(max(0.0, start + n_sent / per_s - time.monotonic()))
                 deliveries.append(await producer.send(
-                    self.topics.posts.name, record.value, key=record.key, partition=record.partition,
+                    topic or self.topics.posts.name, record.value, key=record.key, partition=record.partition,
                     headers=record.headers,
                 ))  # fmt: skip
                 n_sent += 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos import caches, crashes, deliveries, network, outages, poison, soak
+from tests.chaos import caches, crashes, deliveries, flood, network, outages, poison, soak
 from tests.chaos.apache import ApacheKafka
 from tests.chaos.arena import Arena, Row
 from tests.chaos.brokers import Broker, Emulator, Foreign
@@ -65,5 +65,6 @@ SCENARIOS: dict[str, Entry] = {
     "network-cut": Entry(run=network.network_cut, proxied=True),
     "rebalances": Entry(run=crashes.workers_come_and_go, many_workers=True),
     "worker-paused": Entry(run=crashes.worker_paused, many_workers=True),
+    "flood": Entry(run=flood.flooded, short=False),
     "soak": Entry(run=soak.soak, short=False),
 }

@@ -9,9 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import patches
-from model.classifier import RationaleClassifier
-from model.records import Pixels
 from model.transfer import Space
 
 Scores = npt.NDArray[np.float64]
@@ -61,24 +58,6 @@ def rise(decide: Decide, n_patches: int, *, n_masks: int, seed: int) -> Scores:
     shown = masks.sum(0)
     sums = masks.T @ (probs - probs.mean())
     return np.asarray(sums / np.maximum(1, shown), dtype=np.float64)
-
-
-def image_log_prob(classifier: RationaleClassifier, target: int) -> Callable[[Tensor], Tensor]:
-    """The image decider's log-probability of a class, with every patch shown; differentiable in the pixels."""
-    grid = classifier.config.image
-
-    def forward(pixel_values: Tensor) -> Tensor:
-        B = pixel_values.shape[0]
-        shown = torch.ones(B, grid.rows * grid.cols, dtype=torch.bool, device=pixel_values.device)
-        logits: Tensor = classifier.network.image_decider(pixel_values, shown)
-        return logits.log_softmax(1)[:, target]
-
-    return forward
-
-
-def pixel_values_of(classifier: RationaleClassifier, image: Pixels) -> Tensor:
-    """The whole image as the decider sees it, (1, 3, S, S)."""
-    return patches.to_pixel_values(image, classifier.config.image.size_px)[None]
 
 
 def _without_empty(scores: Tensor, space: Space) -> Scores:

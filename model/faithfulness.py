@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +12,13 @@ from tqdm import tqdm
 
 from model import attributions, views
 from model.attributions import Decide, Scores
-from model.classifier import RationaleClassifier, Selection
+from model.classifier import Selection
 from model.errors import ModelError
 from model.evaluation import example_of, spread, try_image
+from model.insides import insides_of
 from model.labelled_posts import LabelledPost
 from model.records import Example
+from model.views import Stages
 
 OURS, RISE = "transport", "rise"
 
@@ -44,7 +46,7 @@ class Areas:
     deletion: float
 
 
-def measure(classifier: RationaleClassifier, posts: Sequence[LabelledPost], settings: Settings) -> dict[str, Any]:
+def measure(classifier: Stages, posts: Sequence[LabelledPost], settings: Settings) -> dict[str, Any]:
     """Mean areas of every way to score patches, and our gain over RISE; uses no label.
 
     The explained class is what the image alone gets when all of it is shown. Every way orders the same patches and
@@ -83,7 +85,7 @@ def summarise(found: Sequence[Mapping[str, Areas]]) -> dict[str, Any]:
     }
 
 
-def areas_of(classifier: RationaleClassifier, example: Example, settings: Settings, *, seed: int) -> dict[str, Areas]:
+def areas_of(classifier: Stages, example: Example, settings: Settings, *, seed: int) -> dict[str, Areas]:
     """Both areas for every way to score one image's patches."""
     selection = classifier.select(example)
     everything = tuple(range(len(selection.patch_scores)))
@@ -114,7 +116,7 @@ def _area(heights: Sequence[float], widths: npt.NDArray[np.float64]) -> float:
 
 
 def _scores(
-    classifier: RationaleClassifier,
+    classifier: Stages,
     example: Example,
     selection: Selection,
     target: int,
@@ -122,26 +124,16 @@ def _scores(
     settings: Settings,
     seed: int,
 ) -> dict[str, Scores]:
-    assert example.image is not None
-    grid, space = classifier.config.image, classifier.space(example, selection)
-    n = len(selection.patch_scores)
-    ways: dict[str, Callable[[], Scores]] = {
-        OURS: lambda: np.array(selection.patch_scores),
-        "cosine": lambda: attributions.cosine(space),
-        "activation_norm": lambda: attributions.activation_norm(space),
-        "integrated_gradients": lambda: attributions.integrated_gradients(
-            attributions.image_log_prob(classifier, target),
-            attributions.pixel_values_of(classifier, example.image),  # type: ignore[arg-type]
-            grid.rows,
-            grid.cols,
-            n_steps=settings.n_gradient_steps,
-        ),
-        RISE: lambda: attributions.rise(decide, n, n_masks=settings.n_masks, seed=seed),
-        "random": lambda: attributions.uniform_noise(n, seed),
+    n, insides = len(selection.patch_scores), insides_of(classifier)
+    return {
+        OURS: np.array(selection.patch_scores),
+        **insides.other_scores(example, selection),
+        "integrated_gradients": insides.gradient_scores(example, selection, target, n_steps=settings.n_gradient_steps),
+        RISE: attributions.rise(decide, n, n_masks=settings.n_masks, seed=seed),
+        "random": attributions.uniform_noise(n, seed),
     }
-    return {name: way() for name, way in ways.items()}
 
 
-def _show(classifier: RationaleClassifier, example: Example, selection: Selection, shown: tuple[int, ...]) -> Any:
+def _show(classifier: Stages, example: Example, selection: Selection, shown: tuple[int, ...]) -> Any:
     """What the image alone is decided to be when these patches are shown."""
     return views.decide(classifier, example, replace(selection, words=(), patches=shown))

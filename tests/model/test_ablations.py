@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from model import Example, RationaleClassifier, ablations, speed, summary
-from model.ablated import WAYS, Case
+from model.ablated import WAYS, Case, ways_of
 from model.ablations import UnknownAblation, decide_all, record, run
 from model.classifier import Selection
+from model.insides import NoInsides, insides_of
 from model.labelled_posts import LabelledPost
 from model.mask_probe import TooFewPosts, mask_features, probe_masks
 from model.tables import model_table
@@ -22,7 +23,13 @@ POST = Example(text="bridge collapsed after flood in the city people need help",
 
 
 def case(tiny: RationaleClassifier, example: Example = POST, seed: int = 0) -> Case:
-    return Case(classifier=tiny, example=example, selection=tiny.select(example), dice=np.random.default_rng(seed))
+    return Case(
+        classifier=tiny,
+        insides=insides_of(tiny),
+        example=example,
+        selection=tiny.select(example),
+        dice=np.random.default_rng(seed),
+    )
 
 
 def posts(n: int) -> list[LabelledPost]:
@@ -32,7 +39,7 @@ def posts(n: int) -> list[LabelledPost]:
     ]
 
 
-@pytest.mark.parametrize("name", list(WAYS))
+@pytest.mark.parametrize("name", [name for name in WAYS if not name.startswith("attention")])
 def test_every_way_decides_with_and_without_an_image(name: str, tiny: RationaleClassifier) -> None:
     """Five probabilities that sum to one, and the same ones again."""
     for example in (POST, replace(POST, image=None), replace(POST, text="")):
@@ -159,7 +166,11 @@ def test_run_writes_one_row_each(tiny: RationaleClassifier, tmp_path: Path) -> N
     run([tiny], posts(12), path, "made-up posts")
 
     figures = summary.load(path)
-    assert {key.rpartition(".")[0] for key in figures} == {*WAYS, ablations.PROBE, "class_loss_off"}
+    assert {key.rpartition(".")[0] for key in figures} == {
+        *ways_of(insides_of(tiny)),
+        ablations.PROBE,
+        "class_loss_off",
+    }
     assert len(figures["random_masks_of_equal_size.macro_f1"]["runs"]) == 5
     assert len(figures["full_method_hard_masks.macro_f1"]["runs"]) == 1
     assert next(iter(figures)) == "full_method_hard_masks.macro_f1"
@@ -183,6 +194,16 @@ def test_cross_validation_collects_probabilities(tiny: RationaleClassifier) -> N
     }
     own = [list(one.probs.values()) for one in tiny.predict([Example(text=post.text) for post in posts(3)])]
     assert made["full_method_hard_masks"].tolist() == own
+
+
+def test_convolutions_have_no_attention(tiny: RationaleClassifier) -> None:
+    """Its place is taken by the activation norm, under that name."""
+    assert set(WAYS) - set(ways_of(insides_of(tiny))) == {"attention_instead_of_ipot"}
+
+
+def test_classifier_without_known_insides_is_refused() -> None:
+    with pytest.raises(NoInsides, match="object"):
+        insides_of(object())  # type: ignore[arg-type]
 
 
 def test_unknown_ablation_is_refused(tmp_path: Path) -> None:

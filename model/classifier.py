@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import checkpoint, patches
+from model import checkpoint, int8, patches
 from model.config import Fusion, ModelConfig
 from model.errors import ModelError
 from model.network import Network, TextSelection
@@ -50,6 +50,8 @@ class RationaleClassifier:
 
     def __init__(self, network: Network, config: ModelConfig, tokenizer: WordTokenizer, *, device: str = "cpu") -> None:
         self.network = network.to(device).eval()
+        if device == "cpu" and int8.is_fast():
+            int8.to_int8(self.network)
         self.tokenizer = tokenizer
         self._device = device
         self.config = config

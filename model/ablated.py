@@ -35,7 +35,7 @@ class Case:
 
 
 def ways_of(insides: Insides) -> tuple[str, ...]:
-    """The names in `WAYS` that this kind of checkpoint has: one of attention and activation norm is missing."""
+    """The names in `WAYS` that this kind of checkpoint has."""
     return tuple(name for name in WAYS if _NEEDED.get(name, insides.ways[0]) in insides.ways)
 
 

@@ -15,7 +15,7 @@ from model.attributions import Decide, Scores
 from model.classifier import Selection
 from model.errors import ModelError
 from model.evaluation import example_of, spread, try_image
-from model.insides import insides_of
+from model.insides import Insides, insides_of
 from model.labelled_posts import LabelledPost
 from model.records import Example
 from model.views import Stages
@@ -54,11 +54,13 @@ def measure(classifier: Stages, posts: Sequence[LabelledPost], settings: Setting
     """
     with_image = [index for index, post in enumerate(posts) if post.image is not None]
     chosen = sorted(spread(with_image, settings.n_images))
+    insides = insides_of(classifier)
     found: list[dict[str, Areas]] = []
     for index in tqdm(chosen, desc="faithfulness", unit="image", disable=None):
         image = try_image(posts[index].image)
         if image is not None:
-            found.append(areas_of(classifier, example_of(posts[index], image), settings, seed=settings.seed + index))
+            example = example_of(posts[index], image)
+            found.append(areas_of(classifier, insides, example, settings, seed=settings.seed + index))
     if not found:
         raise NoImages("no post has an image that can be read, so there is no image faithfulness: leave out --faithful")
     return summarise(found)
@@ -85,18 +87,25 @@ def summarise(found: Sequence[Mapping[str, Areas]]) -> dict[str, Any]:
     }
 
 
-def areas_of(classifier: Stages, example: Example, settings: Settings, *, seed: int) -> dict[str, Areas]:
+def areas_of(
+    classifier: Stages, insides: Insides, example: Example, settings: Settings, *, seed: int
+) -> dict[str, Areas]:
     """Both areas for every way to score one image's patches."""
     selection = classifier.select(example)
-    everything = tuple(range(len(selection.patch_scores)))
     alone = replace(example, text="")
-    whole = _show(classifier, alone, selection, everything)
-    target = int(whole.argmax())
+    everything = tuple(range(len(selection.patch_scores)))
+    target = int(_show(classifier, alone, selection, everything).argmax())
 
     def decide(shown: tuple[int, ...]) -> float:
         return float(_show(classifier, alone, selection, shown)[target])
 
-    scored = _scores(classifier, example, selection, target, decide, settings, seed)
+    scored: dict[str, Scores] = {
+        OURS: np.array(selection.patch_scores),
+        **insides.other_scores(example, selection),
+        "integrated_gradients": insides.gradient_scores(example, selection, target, n_steps=settings.n_gradient_steps),
+        RISE: attributions.rise(decide, len(everything), n_masks=settings.n_masks, seed=seed),
+        "random": attributions.uniform_noise(len(everything), seed),
+    }
     return {name: areas(scores, decide, settings.n_steps) for name, scores in scored.items()}
 
 
@@ -113,25 +122,6 @@ def areas(scores: Scores, decide: Decide, n_steps: int) -> Areas:
 def _area(heights: Sequence[float], widths: npt.NDArray[np.float64]) -> float:
     values = np.array(heights)
     return float(((values[1:] + values[:-1]) / 2.0 * widths).sum())
-
-
-def _scores(
-    classifier: Stages,
-    example: Example,
-    selection: Selection,
-    target: int,
-    decide: Decide,
-    settings: Settings,
-    seed: int,
-) -> dict[str, Scores]:
-    n, insides = len(selection.patch_scores), insides_of(classifier)
-    return {
-        OURS: np.array(selection.patch_scores),
-        **insides.other_scores(example, selection),
-        "integrated_gradients": insides.gradient_scores(example, selection, target, n_steps=settings.n_gradient_steps),
-        RISE: attributions.rise(decide, n, n_masks=settings.n_masks, seed=seed),
-        "random": attributions.uniform_noise(n, seed),
-    }
 
 
 def _show(classifier: Stages, example: Example, selection: Selection, shown: tuple[int, ...]) -> Any:

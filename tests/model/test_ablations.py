@@ -13,7 +13,8 @@ from model import Example, RationaleClassifier, ablations, speed, summary
 from model.ablated import WAYS, Case, ways_of
 from model.ablations import UnknownAblation, decide_all, record, run
 from model.classifier import Selection
-from model.insides import NoInsides, insides_of
+from model.insides import NoInsides, _written_out, insides_of
+from model.int8 import Int8Linear
 from model.labelled_posts import LabelledPost
 from model.mask_probe import TooFewPosts, mask_features, probe_masks
 from model.tables import model_table
@@ -39,7 +40,7 @@ def posts(n: int) -> list[LabelledPost]:
     ]
 
 
-@pytest.mark.parametrize("name", [name for name in WAYS if not name.startswith("attention")])
+@pytest.mark.parametrize("name", list(WAYS))
 def test_every_way_decides_with_and_without_an_image(name: str, tiny: RationaleClassifier) -> None:
     """Five probabilities that sum to one, and the same ones again."""
     for example in (POST, replace(POST, image=None), replace(POST, text="")):
@@ -106,7 +107,7 @@ def test_soft_heatmap_fades_with_the_score(tiny: RationaleClassifier, monkeypatc
     [
         ("top_10_percent_patches", 2), ("top_25_percent_patches", 4), ("top_50_percent_patches", 8),
         ("transfer_off_all_patches", 16), ("cosine_instead_of_ipot", 4), ("transfer_off_class_prototypes", 4),
-        ("activation_norm_instead_of_ipot", 4),
+        ("attention_instead_of_ipot", 4), ("activation_norm_instead_of_ipot", 4),
     ],
 )  # fmt: skip
 def test_ways_show_as_many_patches_as_they_say(
@@ -196,9 +197,40 @@ def test_cross_validation_collects_probabilities(tiny: RationaleClassifier) -> N
     assert made["full_method_hard_masks"].tolist() == own
 
 
-def test_convolutions_have_no_attention(tiny: RationaleClassifier) -> None:
-    """Its place is taken by the activation norm, under that name."""
-    assert set(WAYS) - set(ways_of(insides_of(tiny))) == {"attention_instead_of_ipot"}
+def test_ways_that_a_kind_lacks_are_left_out(tiny: RationaleClassifier) -> None:
+    """A checkpoint without attention has every other row."""
+    insides = insides_of(tiny)
+    assert ways_of(insides) == tuple(WAYS)
+
+    insides.ways = ("cosine",)
+
+    assert set(WAYS) - set(ways_of(insides)) == {"attention_instead_of_ipot", "activation_norm_instead_of_ipot"}
+
+
+def test_attention_finds_the_patch_that_is_looked_at(tiny: RationaleClassifier) -> None:
+    """Shares of one look at the whole image, more where the last layer's keys are pushed to point at."""
+    one = case(tiny)
+
+    found = insides_of(tiny).other_scores(one.example, one.selection)["attention"]
+
+    assert found.shape == (16,)
+    assert found.min() > 0.0 and found.sum() < 1.0  # the rest is on [CLS] itself
+
+
+def test_gradients_pass_through_int8_layers(tiny: RationaleClassifier) -> None:
+    """Rounding has no gradient; written out, a layer gives nearly the same and has one."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(300, 300)
+    decider = torch.nn.Sequential(Int8Linear(linear))
+
+    written = _written_out(decider)
+
+    x = torch.randn(2, 300)
+    assert not isinstance(written[0], Int8Linear)
+    assert torch.allclose(written(x), linear(x), atol=0.05)
+    x.requires_grad_(True)
+    written(x).sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
 
 
 def test_classifier_without_known_insides_is_refused() -> None:

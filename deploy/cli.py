@@ -16,6 +16,7 @@ from deploy import (
     commands_findings,
     commands_settings,
     commands_topics,
+    commands_train,
     commands_try,
     commands_work,
 )
@@ -37,6 +38,7 @@ commands_work.register(app)
 commands_findings.register(app)
 commands_topics.register(app)
 commands_dead_letters.register(app)
+commands_train.register(app)
 commands_settings.register(app)
 
 

@@ -14,10 +14,10 @@ Probs = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
-def classification(labels: Labels, probs: Probs) -> dict[str, object]:
-    """Accuracy, macro, weighted and per-class F1, and the calibration error, of (N, 5) probabilities."""
+def classification(labels: Labels, probs: Probs, classes: Sequence[str] = CLASSES) -> dict[str, object]:
+    """Accuracy, macro, weighted and per-class F1, and the calibration error, of (N, C) probabilities."""
     predicted = probs.argmax(1)
-    every = list(range(len(CLASSES)))
+    every = list(range(len(classes)))
     per_class = f1_score(labels, predicted, labels=every, average=None, zero_division=0.0)
     present = np.unique(labels)
     return {
@@ -25,8 +25,8 @@ def classification(labels: Labels, probs: Probs) -> dict[str, object]:
         "accuracy": float(accuracy_score(labels, predicted)),
         "macro_f1": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)),
         "weighted_f1": float(f1_score(labels, predicted, average="weighted", zero_division=0.0)),
-        "per_class_f1": dict(zip(CLASSES, map(float, per_class), strict=True)),
-        "n_per_class": dict(zip(CLASSES, np.bincount(labels, minlength=len(CLASSES)).tolist(), strict=True)),
+        "per_class_f1": dict(zip(classes, map(float, per_class), strict=True)),
+        "n_per_class": dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True)),
         "ece": calibration_error(labels, probs),
     }
 

@@ -14,7 +14,7 @@ from workers.errors import ClassifierHung, ClassifierTimeout
 
 
 class Classifier(Protocol):
-    """What the worker needs of a model; `model.RationaleClassifier` has it."""
+    """What the worker needs of a model; what `model.load_classifier` returns has it."""
 
     name: str
     version: str

@@ -50,11 +50,15 @@ def make_archive(folder: Path, *, seed: int = 0, split_folder: str = "crisismmd_
                 informative.append((*row, told, told, told, "Positive"))
                 if name == "infrastructure_and_utility_damage":
                     damage.append(("larkwood_storm", image_id, image, rng.choice(("severe_damage", "mild_damage"))))
-                annotations.append((tweet_id, image_id, told, "1.0", told, "1.0", name, "1.0", name, "1.0", "nan", text))
+                annotations.append(
+                    (tweet_id, image_id, told, "1.0", told, "1.0", name, "1.0", name, "1.0", "nan", text)
+                )
         columns = (*_COLUMNS, "label_text_image")
         write_tsv(folder / split_folder / f"task_humanitarian_text_img_agreed_lab_{split}.tsv", columns, rows)
         write_tsv(folder / split_folder / f"task_informative_text_img_agreed_lab_{split}.tsv", columns, informative)
-        write_tsv(folder / split_folder / f"task_damage_{split}.tsv", ("Event_name", "Image_id", "Image", "Label"), damage)
+        write_tsv(
+            folder / split_folder / f"task_damage_{split}.tsv", ("Event_name", "Image_id", "Image", "Label"), damage
+        )
     write_tsv(
         root / "annotations" / "larkwood_storm_final_data.tsv",
         (

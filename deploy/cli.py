@@ -13,6 +13,7 @@ import typer
 
 from deploy import (
     commands_dead_letters,
+    commands_evaluate,
     commands_findings,
     commands_settings,
     commands_topics,
@@ -38,6 +39,7 @@ commands_work.register(app)
 commands_findings.register(app)
 commands_topics.register(app)
 commands_dead_letters.register(app)
+commands_evaluate.register(app)
 commands_train.register(app)
 commands_settings.register(app)
 

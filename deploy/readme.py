@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from model import summary, tables
 from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
 
@@ -49,8 +50,12 @@ def metrics_table() -> str:
 
 
 def model_table() -> str:
-    """Return the table that `python -m model.evaluate` wrote."""
-    return (ROOT / "model" / "results" / "table.md").read_text("utf-8").strip()
+    """Return the figures of `model/results`, which `sitrep evaluate`, the cross-validation and the ablations wrote."""
+    results = ROOT / "model" / "results"
+    figures, ablations = results / "summary.json", results / "ablations.json"
+    return tables.model_table(
+        summary.read(figures) if figures.exists() else {}, summary.load(ablations) if ablations.exists() else {}
+    )
 
 
 def replay_table() -> str:

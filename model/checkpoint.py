@@ -1,13 +1,14 @@
-"""Reads and writes a checkpoint folder: safetensors, JSON, tokenizer; int8 at rest, float32 in use, never pickle."""
+"""Reads and writes a checkpoint folder: safetensors, JSON, tokenizer; few bits at rest, never pickle."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -15,14 +16,18 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from model import int4
 from model.config import ModelConfig
 from model.errors import CheckpointError
 from model.network import Network
 from model.tokens import WordTokenizer
 
+M = TypeVar("M", bound=nn.Module)
+
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-_INT8, _SCALE = ".int8", ".scale"
-_MIN_INT8_SIZE = 4096  # smaller tensors stay float32: they cost nothing and matter most
+_INT8, _INT4, _SCALE = ".int8", ".int4", ".scale"
+_MIN_PACKED_SIZE = 4096  # smaller tensors stay float32: they cost nothing and matter most
+_MIN_INT4_SIZE = 65_536
 
 
 def save(path: Path, network: Network, config: ModelConfig, tokenizer_json: str) -> ModelConfig:
@@ -89,18 +94,27 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
+def as_stored(module: M) -> M:
+    """A copy of the module with the weights that a checkpoint would give back."""
+    copied = copy.deepcopy(module)
+    copied.load_state_dict(unpack(pack(module.state_dict())))
+    return copied
+
+
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Large tensors as int8 with one scale per output channel (symmetric); the rest as they are."""
+    """Large matrices as int4 or int8, other large tensors as int8, with their scales; the rest as they are."""
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu().contiguous()
-        if tensor.ndim < 2 or tensor.numel() < _MIN_INT8_SIZE:
+        if tensor.ndim < 2 or tensor.numel() < _MIN_PACKED_SIZE:
             packed[name] = tensor.clone()
-            continue
-        rows = tensor.flatten(1)
-        scale = (rows.abs().amax(1) / 127.0).clamp(min=1e-12)
-        packed[name + _INT8] = torch.round(rows / scale[:, None]).to(torch.int8).view(tensor.shape)
-        packed[name + _SCALE] = scale
+        elif tensor.ndim == 2 and tensor.numel() >= _MIN_INT4_SIZE and tensor.shape[1] % int4.GROUP == 0:
+            packed[name + _INT4], packed[name + _SCALE] = int4.pack(tensor)
+        else:
+            rows = tensor.flatten(1)
+            scale = (rows.abs().amax(1) / 127.0).clamp(min=1e-12)
+            packed[name + _INT8] = torch.round(rows / scale[:, None]).to(torch.int8).view(tensor.shape)
+            packed[name + _SCALE] = scale
     return packed
 
 
@@ -108,15 +122,18 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The float32 tensors that `pack` stored; its inverse up to rounding."""
     state: dict[str, Tensor] = {}
     for name, tensor in packed.items():
-        if name.endswith(_INT8):
-            base = name.removesuffix(_INT8)
+        base, _, kind = name.rpartition(".")
+        if f".{kind}" in (_INT8, _INT4):
             scale = packed.get(base + _SCALE)
-            if scale is None or scale.shape != tensor.shape[:1]:
+            if scale is None or scale.shape[:1] != tensor.shape[:1]:
                 raise CheckpointError(f"{name} has no matching {base + _SCALE}; copy the checkpoint again")
-            state[base] = tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
-        elif not name.endswith(_SCALE):
+            if f".{kind}" == _INT4:
+                state[base] = int4.unpack(tensor, scale)
+            else:
+                state[base] = tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
+        elif f".{kind}" != _SCALE:
             state[name] = tensor
-        elif name.removesuffix(_SCALE) + _INT8 not in packed:
+        elif base + _INT8 not in packed and base + _INT4 not in packed:
             raise CheckpointError(f"{name} scales a tensor that is not there; copy the checkpoint again")
     return state
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import checkpoint, patches
+from model import checkpoint, int8, patches
 from model.config import Fusion, ModelConfig
 from model.errors import ModelError
 from model.network import Network, TextSelection
@@ -19,7 +19,7 @@ from model.records import Example, ImageRationale, Pixels, Prediction, TextSpan
 from model.selection import best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
-from model.transport import cosine_cost, ipot, patch_scores
+from model.transfer import Space, meet, transport, word_vectors
 
 NO_RATIONALE_TOKEN, TEXT_TRUNCATED = "no_rationale_token", "text_truncated"
 NO_TEXT, NO_IMAGE, NO_EVIDENCE = "no_text", "no_image", "no_evidence"
@@ -49,7 +49,9 @@ class RationaleClassifier:
     """A loaded checkpoint. One example at a time, so its bytes never depend on what shares the call."""
 
     def __init__(self, network: Network, config: ModelConfig, tokenizer: WordTokenizer, *, device: str = "cpu") -> None:
-        self._network = network.to(device).eval()
+        self.network = network.to(device).eval()
+        if device == "cpu" and int8.is_fast():
+            int8.to_int8(self.network)
         self.tokenizer = tokenizer
         self._device = device
         self.config = config
@@ -81,15 +83,14 @@ class RationaleClassifier:
         chosen: tuple[int, ...] = ()
         vectors: Tensor | None = None
         if any(word.selectable for word in words):
-            tokens = self.tokenizer.encode(words)
-            stage = self._network.text_selector(self._network.embeddings(self._ids(tokens)))
+            tokens, stage = self._read(words)
             word_scores = best_piece(_finite(stage.token_logits[0].sigmoid()).tolist(), tokens.words, words)
             chosen = tuple(choose_words(words, word_scores, self.config.selection, n_read=tokens.n_words))
             if tokens.truncated:
                 fallbacks.append(TEXT_TRUNCATED)
             if chosen and word_scores[chosen[0]] < self.config.selection.word_threshold:
                 fallbacks.append(NO_RATIONALE_TOKEN)
-            vectors = _word_vectors(stage, tokens)  # (1, W, E)
+            vectors = word_vectors(tokens, stage)  # (1, W, E)
         if not chosen:
             fallbacks.append(NO_TEXT)
         scores: tuple[float, ...] = ()
@@ -97,8 +98,10 @@ class RationaleClassifier:
         if example.image is None:
             fallbacks.append(NO_IMAGE)
         else:
-            scores = self._score_patches(patches.check_image(example.image), vectors, chosen)
-            picked = top_patches(scores, self.config.selection.n_patches)
+            limits = self.config.selection
+            space = self._meet(example.image, vectors, chosen)
+            scores = tuple(_finite(transport(space, beta=limits.beta, n_steps=limits.n_steps)).tolist())
+            picked = top_patches(scores, limits.n_patches)
         if not chosen and not picked:
             fallbacks.append(NO_EVIDENCE)
         return Selection(
@@ -108,6 +111,13 @@ class RationaleClassifier:
             patches=picked,
             fallbacks=tuple(fallbacks),
         )
+
+    @torch.inference_mode()
+    def space(self, example: Example, selection: Selection) -> Space:
+        """Where the example's words and patches met, for other ways to score patches; needs an image."""
+        words = self.tokenizer.split(example.text)
+        assert example.image is not None
+        return self._meet(example.image, word_vectors(*self._read(words)) if selection.words else None, selection.words)
 
     def mask(self, example: Example, selection: Selection) -> Evidence:
         """What stage 2 may read of the example; every other word and pixel is gone."""
@@ -128,9 +138,9 @@ class RationaleClassifier:
         """Stage 2: calibrated class probabilities (5,) from the evidence alone."""
         text = image = None
         if evidence.input_ids is not None:
-            text = _numpy(self._network.text_decider(self._network.embeddings(evidence.input_ids)))
+            text = _numpy(self.network.text_decider(self.network.embeddings(evidence.input_ids)))
         if evidence.pixel_values is not None:
-            image = _numpy(self._network.image_decider(evidence.pixel_values, evidence.patch_mask))
+            image = _numpy(self.network.image_decider(evidence.pixel_values, evidence.patch_mask))
         return fuse(self.config, text, image)
 
     def _predict_one(self, example: Example) -> Prediction:
@@ -155,21 +165,12 @@ class RationaleClassifier:
             fallbacks=selection.fallbacks,
         )
 
-    def _score_patches(self, image: Pixels, words: Tensor | None, chosen: tuple[int, ...]) -> tuple[float, ...]:
-        grid, selection = self.config.image, self.config.selection
-        pixel_values = patches.to_pixel_values(image, grid.size_px)[None].to(self._device)
-        selector = self._network.image_selector
-        seen = selector(pixel_values)
-        if words is None or not chosen:
-            # without words the class prototypes stand in for them, the likeliest one as the rationale
-            words, chosen = selector.prototypes[None], (int(seen.class_logits[0].argmax()),)
-        cost = cosine_cost(words, seen.patch_vectors)
-        word_mask = torch.ones(cost.shape[:2], dtype=torch.bool, device=self._device)
-        patch_mask = patches.non_empty(image.shape[0], image.shape[1], grid.rows, grid.cols)[None].to(self._device)
-        plan = ipot(cost, word_mask, patch_mask, beta=selection.beta, n_steps=selection.n_steps)
-        rationale = torch.zeros_like(word_mask)
-        rationale[0, list(chosen)] = True
-        return tuple(_finite(patch_scores(plan, rationale)[0]).tolist())
+    def _read(self, words: Sequence[Word]) -> tuple[Tokens, TextSelection]:
+        tokens = self.tokenizer.encode(words)
+        return tokens, self.network.text_selector(self.network.embeddings(self._ids(tokens)))
+
+    def _meet(self, image: Pixels, vectors: Tensor | None, chosen: Sequence[int]) -> Space:
+        return meet(self.network.image_selector, self.config, patches.check_image(image), vectors, chosen)
 
     def _ids(self, tokens: Tokens) -> Tensor:
         return torch.tensor([tokens.input_ids], device=self._device)
@@ -208,16 +209,6 @@ def merge_spans(words: Sequence[Word], selection: Selection) -> tuple[TextSpan, 
         spans.append(TextSpan(start=start, end=words[index].end, score=score))
         previous = index
     return tuple(spans)
-
-
-def _word_vectors(stage: TextSelection, tokens: Tokens) -> Tensor:
-    """Mean vector of each word that fitted, (1, W, E); a word without pieces stays at zero."""
-    owners = torch.tensor(tokens.words, device=stage.token_vectors.device)
-    real = owners >= 0
-    vectors = stage.token_vectors.new_zeros(tokens.n_words, stage.token_vectors.shape[2])
-    vectors.index_add_(0, owners[real], stage.token_vectors[0, real])
-    counts = torch.bincount(owners[real], minlength=tokens.n_words).clamp(min=1)
-    return (vectors / counts[:, None])[None]
 
 
 def _weighted(fusion: Fusion, text: npt.NDArray[np.float64], image: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

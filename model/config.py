@@ -36,14 +36,18 @@ class TextConfig(_FromDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig(_FromDict):
+    """Stage 1 is an EfficientNet-Lite, stage 2 a vision transformer whose patch grid the selection's grid divides."""
+
     size_px: int
-    selector_width: float
-    selector_depth: float
-    decider_width: float
-    decider_depth: float
-    head_width: int
     rows: int
     cols: int
+    selector_width: float
+    selector_depth: float
+    selector_head_width: int
+    decider_patch_px: int
+    decider_width: int
+    decider_layers: int
+    decider_heads: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,18 +13,19 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from model import fit_text, train_image, train_text
+from model import checkpoint, fit_text, train_image, train_text
 from model.batches import TokenItem
 from model.config import Fusion, ImageConfig
 from model.corpus import Corpus
 from model.data import TextRow
-from model.encoders import LiteEncoder
 from model.heads import HeadSettings, apply_fusion, fit_fusion, fit_head, folds
+from model.int8 import to_int8
 from model.measures import Labels, Probs, classification
-from model.network import TextDecider, TextSelector, masked_mean
+from model.network import TextDecider, TextSelector
 from model.records import CLASSES
 from model.selection import choose_words
-from model.train_text import TextKit
+from model.text_kit import TextKit
+from model.vision import VisionTower
 
 _OTHER_WEIGHT = 0.3  # of a training image outside the test split: other sources, other class mix
 _N_INNER_FOLDS = 4
@@ -81,15 +82,17 @@ class Fitted:
 
 def views(
     run: Cache,
+    name: str,
     corpus: Corpus,
     kit: TextKit,
     selector: TextSelector,
     decider: TextDecider,
-    encoder: LiteEncoder,
+    tower: VisionTower,
     masks: Tensor,
     image: ImageConfig,
 ) -> Views:
-    """Everything the folds need, with both encoders frozen."""
+    """Everything the folds need, with all encoders frozen and as a checkpoint stores and runs them."""
+    frozen = to_int8(checkpoint.as_stored(tower))
     test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
     other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
     rows = [corpus.images[k] for k in test]
@@ -103,16 +106,10 @@ def views(
         shown = {"rationale": masks, "full": torch.ones_like(masks), "removed": ~masks}[kind][index]
 
         def encode() -> dict[str, Tensor]:
-            prepare = train_image.keep_only(shown, image)
-            parts = iter(shown.split(train_image.BATCH))  # type: ignore[no-untyped-call]
+            rows = [corpus.images[k] for k in index]
+            return {"features": train_image.tower_features(rows, shown, frozen, image, f"{kind} images")}
 
-            def pooled(values: Tensor) -> Tensor:
-                return masked_mean(encoder(values).float(), next(parts))
-
-            images = [corpus.images[k] for k in index]
-            return {"features": train_image.encode_images(images, pooled, image.size_px, prepare, f"{kind} images")}
-
-        features = run.cached(f"features_{kind}", encode)["features"].float()
+        features = run.cached(f"{name}_features_{kind}", encode)["features"].float()
         return features[: len(test)], features[len(test) :]
 
     def view(kind: str) -> View:

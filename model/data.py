@@ -190,7 +190,7 @@ def rationale_file(path: Path) -> list[RationaleRow]:
     rows: list[RationaleRow] = []
     for row in _csv(path):
         name = row["corrected_label"]
-        spans = _find_spans(row["tweet_text"], row["informative_content"])
+        spans = find_spans(row["tweet_text"], row["informative_content"])
         if name in MERGED and not name.startswith("not_related") and spans:
             rows.append(
                 RationaleRow(
@@ -241,7 +241,8 @@ def _textless(path: Path, label: int, kind: str) -> ImageRow:
     )
 
 
-def _find_spans(text: str, marked: str) -> tuple[tuple[int, int], ...]:
+def find_spans(text: str, marked: str) -> tuple[tuple[int, int], ...]:
+    """Where `[SEP]`-separated passages stand in a text; those that are not there verbatim are left out."""
     spans: list[tuple[int, int]] = []
     cursor = 0
     for part in marked.split("[SEP]"):

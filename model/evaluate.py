@@ -1,159 +1,124 @@
-"""`python -m model.evaluate`: measures a stored checkpoint through its public face; trains nothing."""
+"""Evaluates a checkpoint on a table of posts, from file to folder: what `sitrep evaluate` runs. Trains nothing."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from tqdm import tqdm
+from model import evaluation_report, faithfulness, summary
+from model.classifier import RationaleClassifier
+from model.errors import ModelError
+from model.evaluation import Effort, judge
+from model.evaluation_metrics import metrics
+from model.labelled_posts import Choice, read_posts
+from model.labels import read_label_map
+from model.table_file import read_table
+from model.views import for_task, tasks_of
 
-from model import data
-from model.classifier import RationaleClassifier, Selection
-from model.corpus import load_corpus
-from model.crossval import tfidf
-from model.data import ImageRow, RationaleRow, TextRow
-from model.measures import Labels, Probs, auprc, classification, token_f1
-from model.records import CLASSES, Example
-from model.tables import markdown
-from model.train_text import marked_words
+if TYPE_CHECKING:
+    from model.joint.classifier import JointClassifier
 
-_N_TIMED = 100
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the evaluation tables and images")
-    parser.add_argument("--out", type=Path, required=True, help="holds held_out_ids.txt; gets JSON and table.md")
-    args = parser.parse_args()
-    classifier = RationaleClassifier.load(args.checkpoint, n_threads=1)
-    report = evaluate(classifier, args.data, (args.out / "held_out_ids.txt").read_text(encoding="utf-8").split())
-    report["size_mb"] = sum(path.stat().st_size for path in args.checkpoint.iterdir()) / 1e6
-    (args.out / "shipped.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    crossval = json.loads((args.out / "crossval.json").read_text(encoding="utf-8"))
-    (args.out / "table.md").write_text(markdown(report, crossval), encoding="utf-8")
+# what a run adds to the summary under a key, and where that stands in its metrics
+_CLASSIFIED = {"accuracy": "accuracy", "macro_f1": "macro_f1"}
+_ADDED: Mapping[str, Mapping[str, str]] = {
+    "unconstrained": {"accuracy": "views.full.accuracy", "macro_f1": "views.full.macro_f1"},
+    **{name: {"macro_f1": f"views.{name}.macro_f1"} for name in ("text_rationale_only", "image_rationale_only")},
+    **{name: {"": f"explanation.{name}"} for name in ("macro_f1_drop", "comprehensiveness", "sufficiency", "aopc")},
+    "rationale_nepal_to_hagupit": {"token_f1": "token_f1", "iou_f1": "iou_f1", "auprc": "auprc"},
+    "selected": {"words": "selected.words_humanitarian", "patches": "selected.patches_humanitarian"},
+    "image_faithfulness": {"gain_over_rise": "image_faithfulness.gain_over_rise"},
+    "calibration": {"ece": "ece"},
+}
 
 
-def evaluate(classifier: RationaleClassifier, folder: Path, held_out: Sequence[str]) -> dict[str, Any]:
-    """Held-out rows with pixels, all official test texts, people's rationales of another event, and speed."""
-    wanted = set(held_out)
-    rows = [row for row in data.pair_rows(folder) if row.row_id in wanted]
-    assert len(rows) == len(wanted), "held_out_ids.txt names rows that the data folder lacks"
-    examples = [Example(text=row.text, image=data.read_image(row.path)) for row in rows]
-    labels = np.array([row.label for row in rows])
-    report: dict[str, Any] = {"version": classifier.version, "digest": classifier.digest}
-    report["held_out"] = _views(classifier, examples, labels)
-    report["held_out_tfidf"] = classification(labels, _tfidf(folder, rows))
-    restored = np.array([row.pixels == "restored" for row in rows])
-    for name, chosen in (("restored", restored), ("original", ~restored)):
-        part = [example for example, keep in zip(examples, chosen, strict=True) if keep]
-        report[f"held_out_{name}_pixels"] = {"rationale only": _rationale_only(classifier, part, labels[chosen])}
-    report["official_test_text"] = official_test(classifier, folder)
-    report["hagupit"] = plausibility(classifier, data.rationale_rows(folder, "typhoon_hagupit_2014"))
-    report["ms_per_post_one_thread"] = timings(classifier, examples)
-    return report
+class NothingToAdd(ModelError):
+    """The runs have no such figure; the message names it and the fix."""
 
 
-def _tfidf(folder: Path, rows: Sequence[ImageRow]) -> Probs:
-    """The linear text baseline: whole posts, trained on the official train split."""
-    probs: Probs = tfidf(load_corpus(folder).train, [row.text for row in rows]).exp().numpy()
-    return probs
+class NotComparable(ModelError):
+    """The checkpoint is of a kind that this cannot be measured on."""
 
 
-def official_test(classifier: RationaleClassifier, folder: Path) -> dict[str, Any]:
-    """Official train to official test, text only: all 955 rows."""
-    rows: list[TextRow] = data.text_rows(folder, "test")
-    examples = [Example(text=row.text) for row in rows]
-    return _views(classifier, examples, np.array([row.label for row in rows]))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One table, which of its rows, and what is asked of them."""
+
+    data: Path
+    images: Path | None
+    label_map: Path | None
+    choice: Choice
+    effort: Effort = field(default_factory=Effort)
+    faithful: faithfulness.Settings | None = None
 
 
-def plausibility(classifier: RationaleClassifier, rows: Sequence[RationaleRow]) -> dict[str, float]:
-    """Agreement with the words people marked, averaged over posts."""
-    f1s: list[float] = []
-    precisions: list[float] = []
-    shares: list[float] = []
-    marked_shares: list[float] = []
-    for row in tqdm(rows, desc="Hagupit", mininterval=10.0):
-        words = classifier.tokenizer.split(row.text)
-        marked = marked_words(row, words)
-        if not any(marked):
-            continue
-        selection = classifier.select(Example(text=row.text))
-        selected = [index in selection.words for index in range(len(words))]
-        f1s.append(token_f1(marked, selected))
-        precisions.append(auprc(marked, selection.word_scores))
-        shares.append(float(np.mean(selected)))
-        marked_shares.append(float(np.mean(marked)))
-    return {
-        "n": len(f1s),
-        "token_f1": float(np.mean(f1s)),
-        "auprc": float(np.mean(precisions)),
-        "selected_share": float(np.mean(shares)),
-        "marked_share": float(np.mean(marked_shares)),
+def evaluate(classifier: RationaleClassifier | JointClassifier, request: Request, out: Path) -> dict[str, Any]:
+    """Judges the chosen posts, writes the folder and returns what stands in its `metrics.json`."""
+    if request.faithful is not None and not isinstance(classifier, RationaleClassifier):
+        raise NotComparable(
+            f"{classifier.version} is a joint checkpoint: --faithful compares patch scores of the shipped kind only"
+        )
+    tasks = tasks_of(classifier)
+    label_map = read_label_map(request.label_map, tasks) if request.label_map is not None else None
+    table = read_table(request.data)
+    found = read_posts(table, tasks, request.choice, images=request.images, label_map=label_map)
+    classes = tasks[found.task]
+    judged = judge(for_task(classifier, found.task), found.posts, request.effort)
+    made: dict[str, Any] = {
+        "task": found.task,
+        "checkpoint": {"name": classifier.name, "version": classifier.version, "digest": classifier.digest},
+        "data": {
+            "file": request.data.name,
+            "digest": f"sha256:{hashlib.sha256(request.data.read_bytes()).hexdigest()}",
+            "columns": found.columns,
+            "where": dict(request.choice.where),
+            "limit": request.choice.limit,
+            "modality": request.choice.modality,
+            "notes": list(found.notes),
+        },
     }
+    made |= metrics(judged, classes)
+    if request.faithful is not None:
+        assert isinstance(classifier, RationaleClassifier)
+        made["image_faithfulness"] = faithfulness.measure(classifier, found.posts, request.faithful)
+    evaluation_report.write(out, judged, made, classes)
+    return made
 
 
-def timings(classifier: RationaleClassifier, examples: Sequence[Example]) -> dict[str, float]:
-    """Median milliseconds of one `predict` call with one post, on the threads torch has now."""
-    taken: dict[str, list[float]] = {"with image": [], "text only": []}
-    for example in examples[:_N_TIMED]:
-        for name, post in (("with image", example), ("text only", replace(example, image=None))):
-            started = time.perf_counter()
-            classifier.predict([post])
-            taken[name].append(1e3 * (time.perf_counter() - started))
-    return {"n_threads": torch.get_num_threads()} | {name: float(np.median(ms)) for name, ms in taken.items()}
+def add_to_summary(path: Path, prefix: str, runs: Sequence[Mapping[str, Any]], protocol: str) -> list[str]:
+    """Puts what the runs measured for a key, or for all figures that begin with it, into the summary; returns the keys.
+
+    All or none: raises `NothingToAdd` when a run has no such figure.
+    """
+    wanted = _ADDED.get(prefix, _CLASSIFIED)
+    found: dict[str, list[float]] = {}
+    for suffix, where in wanted.items():
+        key = f"{prefix}.{suffix}" if suffix else prefix
+        summary.check_key(key)
+        found[key] = [_lookup(run, where, key) for run in runs]
+    for (key, values), where in zip(found.items(), wanted.values(), strict=True):
+        summary.add(path, key, values, min(_rows(run, where) for run in runs), protocol)
+    return list(found)
 
 
-def _views(classifier: RationaleClassifier, examples: Sequence[Example], labels: Labels) -> dict[str, Any]:
-    """Rationale only (the product's path), everything shown, and the rationale removed."""
-    selections = [classifier.select(example) for example in tqdm(examples, desc="select", mininterval=10.0)]
-    rationale = _decide(classifier, examples, selections)
-    whole = [_whole(classifier, example, chosen) for example, chosen in zip(examples, selections, strict=True)]
-    full = _decide(classifier, examples, whole)
-    rest = [_difference(everything, chosen) for everything, chosen in zip(whole, selections, strict=True)]
-    removed = _decide(classifier, examples, rest)
-    rows = np.arange(len(labels))
-    top = full.argmax(1)
-    humanitarian = labels != CLASSES.index("not_humanitarian")
-    word_shares = np.array([len(s.words) / max(1, len(s.word_scores)) for s in selections])
-    patch_shares = np.array([len(s.patches) / max(1, len(s.patch_scores)) for s in selections])
-    return {
-        "rationale only": classification(labels, rationale),
-        "full input": classification(labels, full),
-        "rationale removed": classification(labels, removed),
-        "comprehensiveness": float((full - removed)[rows, top].mean()),
-        "sufficiency": float((full - rationale)[rows, top].mean()),
-        "word_share": float(word_shares.mean()),
-        "word_share_humanitarian": float(word_shares[humanitarian].mean()),
-        "patch_share": float(patch_shares.mean()),
-    }
+def _lookup(run: Mapping[str, Any], where: str, key: str) -> float:
+    value: Any = run
+    for part in where.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if not isinstance(value, float):
+        raise NothingToAdd(
+            f"this evaluation has no {where}, so nothing for {key}: give a table with labels, rationales or images, and"
+            " --explain or --faithful where the figure needs it"
+        )
+    return value
 
 
-def _rationale_only(classifier: RationaleClassifier, examples: Sequence[Example], labels: Labels) -> dict[str, Any]:
-    return classification(labels, _decide(classifier, examples, [classifier.select(e) for e in examples]))
-
-
-def _decide(classifier: RationaleClassifier, examples: Sequence[Example], selections: Sequence[Selection]) -> Probs:
-    return np.stack([classifier.decide(classifier.mask(e, s)) for e, s in zip(examples, selections, strict=True)])
-
-
-def _whole(classifier: RationaleClassifier, example: Example, selection: Selection) -> Selection:
-    """Every word that stage 1 could read and every patch."""
-    words = tuple(range(len(selection.word_scores))) if selection.words else ()
-    return replace(selection, words=words, patches=tuple(range(len(selection.patch_scores))))
-
-
-def _difference(everything: Selection, chosen: Selection) -> Selection:
-    words = tuple(sorted(set(everything.words) - set(chosen.words)))
-    return replace(everything, words=words, patches=tuple(sorted(set(everything.patches) - set(chosen.patches))))
-
-
-if __name__ == "__main__":
-    main()
+def _rows(run: Mapping[str, Any], where: str) -> int:
+    """How many rows a figure was measured on."""
+    if where in ("token_f1", "iou_f1", "auprc"):
+        return int(run["rationales"]["n"])
+    if where.startswith(("explanation.", "image_faithfulness.")) and where != "explanation.macro_f1_drop":
+        return int(run[where.split(".")[0]]["n"])
+    return int(run["n"] or run["rows"])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model.config import ImageConfig, ModelConfig, TextConfig
 from model.encoders import Embeddings, LiteEncoder, TextEncoder
+from model.vision import VisionTower, cells_to_patches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,8 @@ class ImageSelector(nn.Module):
 
     def __init__(self, image: ImageConfig, space_width: int, n_classes: int) -> None:
         super().__init__()
-        self.encoder = LiteEncoder(image.selector_width, image.selector_depth, image.head_width)
-        self.space = nn.Linear(image.head_width, space_width)
+        self.encoder = LiteEncoder(image.selector_width, image.selector_depth, image.selector_head_width)
+        self.space = nn.Linear(image.selector_head_width, space_width)
         self.prototypes = nn.Parameter(torch.randn(n_classes, space_width))
         self.log_scale = nn.Parameter(torch.tensor(2.0))
 
@@ -93,18 +94,24 @@ class TextDecider(nn.Module):
 
 
 class ImageDecider(nn.Module):
-    """Classifies an image in which everything but the selected patches was blanked beforehand."""
+    """Classifies an image from the selected cells alone: no other patch is ever embedded."""
 
     def __init__(self, image: ImageConfig, n_classes: int) -> None:
         super().__init__()
-        self.encoder = LiteEncoder(image.decider_width, image.decider_depth, image.head_width)
-        self.class_head = nn.Linear(image.head_width, n_classes)
+        self.rows = image.rows
+        self.tower = VisionTower(
+            size_px=image.size_px,
+            patch_px=image.decider_patch_px,
+            width=image.decider_width,
+            n_layers=image.decider_layers,
+            n_heads=image.decider_heads,
+        )
+        self.class_head = nn.Linear(image.decider_width, n_classes)
 
     def forward(self, pixel_values: Tensor, patch_mask: Tensor) -> Tensor:
-        return self.classify(self.encoder(pixel_values), patch_mask)
-
-    def classify(self, patches: Tensor, patch_mask: Tensor) -> Tensor:
-        class_logits: Tensor = self.class_head(masked_mean(patches, patch_mask))  # (B, 5)
+        """(B, 3, S, S) and the selected cells (B, P) to class logits (B, 5)."""
+        states = self.tower(pixel_values, cells_to_patches(patch_mask, self.rows, self.tower.side))
+        class_logits: Tensor = self.class_head(states[:, 0])
         return class_logits
 
 

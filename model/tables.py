@@ -1,59 +1,104 @@
-"""Renders the measured numbers as the Markdown table that the README includes; computes none."""
+"""Renders the measured figures as the Markdown that the README includes; computes none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from model.summary import FIGURES, GOALS, Figure
 
-def markdown(shipped: Mapping[str, Any], crossval: Mapping[str, Any]) -> str:
-    """The tables of both protocols; numbers only from the given reports."""
-    held, test, people = shipped["held_out"], shipped["official_test_text"], shipped["hagupit"]
-    lines = [
-        f"Shipped checkpoint `{shipped['version']}`, {shipped['size_mb']:.1f} MB, on rows it never saw:",
-        "",
-        "| rows | input | n | accuracy | Macro-F1 | weighted F1 | ECE |",
-        "|---|---|---|---|---|---|---|",
+Figures = Mapping[str, Mapping[str, Any]]
+
+_PIXELS = (".original_pixels", ".restored_pixels")
+
+
+def model_table(figures: Figures, ablations: Figures) -> str:
+    """Goals and what was reached, other figures, by kind of pixels, ablations, and how each was measured.
+
+    Protocols are numbered in the order in which they come up and spelt out once, below.
+    """
+    protocols: dict[str, int] = {}
+    parts = [
+        _goals(figures, protocols),
+        _others(figures, protocols),
+        _pixels(figures, protocols),
+        _ablations(ablations, protocols),
     ]
-    lines.append(_row("held-out fold, text only", "linear TF-IDF, full input", shipped["held_out_tfidf"]))
-    for rows, report in (("held-out fold, text and image", held), ("official test, text only", test)):
-        lines += [_row(rows, view, report[view]) for view in ("rationale only", "full input", "rationale removed")]
-    n_seeds = crossval["n_seeds"]
-    lines += [
-        "",
-        "Official test rows with pixels, 5 grouped stratified folds,"
-        f" image head and fusion over {n_seeds} {'seed' if n_seeds == 1 else 'seeds'}:",
-        "",
-        "| input | n | accuracy | Macro-F1 | weighted F1 | ECE |",
-        "|---|---|---|---|---|---|",
+    parts.append("\n".join(f"{number}. {protocol}" for protocol, number in protocols.items()))
+    return "\n\n".join(part for part in parts if part) or "Nothing has been measured yet."
+
+
+def _goals(figures: Figures, protocols: dict[str, int]) -> str:
+    rows = [
+        f"{figure.title} | {_value(figures[figure.key], figure.unit)} | {_goal(figure)} |"
+        f" {_about(figures[figure.key], protocols)}"
+        for figure in FIGURES
+        if figure.key in figures
     ]
-    folds = [(name, scores) for name, scores in crossval.items() if isinstance(scores, dict)]
-    lines += [_folds_row(name, scores, n_seeds) for name, scores in folds]
-    timing = shipped["ms_per_post_one_thread"]
-    lines += [
-        "",
-        f"Words selected: {held['word_share_humanitarian']:.0%} of humanitarian posts' words"
-        f" ({held['word_share']:.0%} of all); patches: {held['patch_share']:.0%}."
-        f" Agreement with people's rationales on another event (Typhoon Hagupit, {people['n']} tweets):"
-        f" token-F1 {people['token_f1']:.3f}, AUPRC {people['auprc']:.3f}."
-        f" One CPU thread: {timing['with image']:.0f} ms a post with image,"
-        f" {timing['text only']:.0f} ms text only.",
-        "",
+    return _table("figure | measured | goal | runs | rows | how", rows)
+
+
+def _others(figures: Figures, protocols: dict[str, int]) -> str:
+    rows = [
+        f"`{key}` | {_value(figure)} | {_about(figure, protocols)}"
+        for key, figure in figures.items()
+        if key not in GOALS and not key.endswith(_PIXELS)
     ]
-    return "\n".join(lines)
+    return _table("also measured | measured | runs | rows | how", rows)
 
 
-def _row(rows: str, view: str, scores: Mapping[str, Any]) -> str:
-    return (
-        f"| {rows} | {view} | {scores['n']} | {scores['accuracy']:.3f} | {scores['macro_f1']:.3f}"
-        f" | {scores['weighted_f1']:.3f} | {scores['ece']:.3f} |"
-    )
+def _pixels(figures: Figures, protocols: dict[str, int]) -> str:
+    """Original files and pixels restored from published overlays, never mixed."""
+    rows: list[str] = []
+    for key in _unique(key.rpartition(".")[0] for key in figures if key.endswith(_PIXELS)):
+        found = [figures[key + kind] for kind in _PIXELS if key + kind in figures]
+        cells = [f"{_value(figures[key + kind])}" if key + kind in figures else "" for kind in _PIXELS]
+        n_rows = " + ".join(str(figure["rows"]) for figure in found)
+        hows = ", ".join(_unique(_how(figure, protocols) for figure in found))
+        rows.append(f"`{key}` | {' | '.join(cells)} | {n_rows} | {hows}")
+    return _table("figure | original pixels | restored pixels | rows | how", rows)
 
 
-def _folds_row(name: str, scores: Mapping[str, Any], n_seeds: int) -> str:
-    def cell(key: str) -> str:
-        spread = f" ± {scores[f'{key}_sd']:.3f}" if n_seeds > 1 and f"{key}_sd" in scores else ""
-        return f"{scores[key]:.3f}{spread}"
+def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:
+    """One row each; the columns are the measures that any of them has."""
+    names = _unique(key.rpartition(".")[0] for key in ablations)
+    measures = _unique(key.rpartition(".")[2] for key in ablations)
+    rows: list[str] = []
+    for name in names:
+        found = [ablations[f"{name}.{measure}"] for measure in measures if f"{name}.{measure}" in ablations]
+        cells = [_value(ablations[key]) if (key := f"{name}.{measure}") in ablations else "" for measure in measures]
+        rows.append(f"{name.replace('_', ' ')} | {' | '.join(cells)} | {_about(found[0], protocols)}")
+    titles = [measure.replace("_", " ").replace("macro f1", "Macro-F1") for measure in measures]
+    return _table(" | ".join(["ablation", *titles, "runs", "rows", "how"]), rows)
 
-    cells = " | ".join(cell(key) for key in ("accuracy", "macro_f1", "weighted_f1", "ece"))
-    return f"| {name} | {scores['n']} | {cells} |"
+
+def _value(figure: Mapping[str, Any], unit: str = "") -> str:
+    digits = 1 if unit else 3
+    spread = f" ± {figure['sd']:.{digits}f}" if len(figure["runs"]) > 1 else ""
+    return f"{figure['mean']:.{digits}f}{spread}{' ' + unit if unit else ''}"
+
+
+def _goal(figure: Figure) -> str:
+    if figure.goal is None:
+        return ""
+    unit = f" {figure.unit}" if figure.unit else ""
+    return f"{'≤' if figure.at_most else '≥'} {figure.goal:{'g' if figure.unit else '.2f'}}{unit}"
+
+
+def _about(figure: Mapping[str, Any], protocols: dict[str, int]) -> str:
+    return f"{len(figure['runs'])} | {figure['rows']} | {_how(figure, protocols)}"
+
+
+def _how(figure: Mapping[str, Any], protocols: dict[str, int]) -> str:
+    return f"({protocols.setdefault(figure['protocol'], len(protocols) + 1)})"
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _table(header: str, rows: Sequence[str]) -> str:
+    if not rows:
+        return ""
+    rule = "|".join(["---"] * (header.count(" | ") + 1))
+    return "\n".join([f"| {header} |", f"|{rule}|", *(f"| {row} |" for row in rows)])

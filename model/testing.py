@@ -42,13 +42,15 @@ def tiny_checkpoint(path: Path, seed: int = 0) -> Path:
         ),
         image=ImageConfig(
             size_px=128,
-            selector_width=0.25,
-            selector_depth=0.3,
-            decider_width=0.25,
-            decider_depth=0.3,
-            head_width=32,
             rows=4,
             cols=4,
+            selector_width=0.25,
+            selector_depth=0.3,
+            selector_head_width=32,
+            decider_patch_px=16,
+            decider_width=32,
+            decider_layers=1,
+            decider_heads=4,
         ),
         selection=SelectionConfig(
             space_width=16, word_threshold=0.5, max_word_share=0.35, min_words=1, n_patches=4, beta=0.1, n_steps=20

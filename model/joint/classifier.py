@@ -79,10 +79,10 @@ class JointClassifier:
         """Class probabilities of every task, from the same evidence; only the humanitarian ones are calibrated."""
         answers: list[dict[str, dict[str, float]]] = []
         for example in examples:
-            logits = self._logits(self.mask(example, self.select(example)))
+            evidence = self.mask(example, self.select(example))
             answers.append(
                 {
-                    task: dict(zip(classes, _softmax(logits[task]).tolist(), strict=True)) if logits else {}
+                    task: dict(zip(classes, self.decide_task(evidence, task).tolist(), strict=True))
                     for task, classes in self.config.tasks.items()
                 }
             )
@@ -100,10 +100,17 @@ class JointClassifier:
 
     def decide(self, evidence: JointEvidence) -> npt.NDArray[np.float64]:
         """Stage 2: calibrated class probabilities (5,) from the evidence alone; the prior without any."""
+        return self.decide_task(evidence, HUMANITARIAN)
+
+    def decide_task(self, evidence: JointEvidence, task: str) -> npt.NDArray[np.float64]:
+        """The same for any task of the checkpoint; other tasks than the humanitarian one are not calibrated."""
         logits = self._logits(evidence)
-        if not logits:
+        if logits:
+            return _softmax(logits[task] / (self.config.temperature if task == HUMANITARIAN else 1.0))
+        if task == HUMANITARIAN:
             return np.asarray(self.config.prior, dtype=np.float64)
-        return _softmax(logits[HUMANITARIAN] / self.config.temperature)
+        n_classes = len(self.config.tasks[task])
+        return np.full(n_classes, 1.0 / n_classes)
 
     @torch.inference_mode()
     def _logits(self, evidence: JointEvidence) -> dict[str, Tensor]:

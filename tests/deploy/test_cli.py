@@ -15,7 +15,7 @@ from stream.records import Finding, decode
 from workers.settings import Settings
 
 COMMANDS = (
-    "demo", "up", "down", "worker", "replay", "explain", "findings", "config", "schemas",
+    "demo", "up", "down", "worker", "replay", "explain", "evaluate", "findings", "config", "schemas",
     "topics create", "topics describe", "dead-letters list", "dead-letters show", "dead-letters replay",
     "ledger check", "cache rebuild",
 )  # fmt: skip

@@ -104,7 +104,7 @@ def test_an_image_that_is_not_rgb_bytes_is_refused(tiny: RationaleClassifier, im
 
 def test_a_network_gone_wrong_raises_instead_of_answering_nan(tiny_path, posts) -> None:
     broken = RationaleClassifier.load(tiny_path)
-    broken._network.text_decider.class_head.bias.fill_(float("nan"))
+    broken.network.text_decider.class_head.bias.fill_(float("nan"))
     with pytest.raises(ModelError, match="finite"):
         broken.predict(posts[:1])
 

@@ -1,0 +1,147 @@
+"""Do the best-scored patches drive the image's own decision? Deletion and insertion areas, ours against others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from model import attributions, views
+from model.attributions import Decide, Scores
+from model.classifier import RationaleClassifier, Selection
+from model.errors import ModelError
+from model.evaluation import example_of, spread, try_image
+from model.labelled_posts import LabelledPost
+from model.records import Example
+
+OURS, RISE = "transport", "rise"
+
+
+class NoImages(ModelError):
+    """No post has an image that can be read; the message names the fix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How many images, evenly spread over the posts, and how much work for each."""
+
+    n_images: int = 100
+    n_steps: int = 10  # equal steps in which patches come in and go out
+    n_masks: int = 256  # of RISE: a decision each
+    n_gradient_steps: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Areas:
+    """Under the class's probability while patches come in (high is good) and go out (low is good), best first."""
+
+    insertion: float
+    deletion: float
+
+
+def measure(classifier: RationaleClassifier, posts: Sequence[LabelledPost], settings: Settings) -> dict[str, Any]:
+    """Mean areas of every way to score patches, and our gain over RISE; uses no label.
+
+    The explained class is what the image alone gets when all of it is shown. Every way orders the same patches and
+    gives up the same number at each step.
+    """
+    with_image = [index for index, post in enumerate(posts) if post.image is not None]
+    chosen = sorted(spread(with_image, settings.n_images))
+    found: list[dict[str, Areas]] = []
+    for index in tqdm(chosen, desc="faithfulness", unit="image", disable=None):
+        image = try_image(posts[index].image)
+        if image is not None:
+            found.append(areas_of(classifier, example_of(posts[index], image), settings, seed=settings.seed + index))
+    if not found:
+        raise NoImages("no post has an image that can be read, so there is no image faithfulness: leave out --faithful")
+    return summarise(found)
+
+
+def summarise(found: Sequence[Mapping[str, Areas]]) -> dict[str, Any]:
+    """Means over images. The gain is the mean of the relative gains in insertion and in deletion area."""
+    methods = {
+        name: {
+            "insertion": float(np.mean([one[name].insertion for one in found])),
+            "deletion": float(np.mean([one[name].deletion for one in found])),
+        }
+        for name in found[0]
+    }
+    ours, rise = methods[OURS], methods[RISE]
+    by_insertion = ours["insertion"] / rise["insertion"] - 1.0
+    by_deletion = 1.0 - ours["deletion"] / rise["deletion"]
+    return {
+        "n": len(found),
+        "methods": methods,
+        "insertion_gain_over_rise": by_insertion,
+        "deletion_gain_over_rise": by_deletion,
+        "gain_over_rise": (by_insertion + by_deletion) / 2.0,
+    }
+
+
+def areas_of(classifier: RationaleClassifier, example: Example, settings: Settings, *, seed: int) -> dict[str, Areas]:
+    """Both areas for every way to score one image's patches."""
+    selection = classifier.select(example)
+    everything = tuple(range(len(selection.patch_scores)))
+    alone = replace(example, text="")
+    whole = _show(classifier, alone, selection, everything)
+    target = int(whole.argmax())
+
+    def decide(shown: tuple[int, ...]) -> float:
+        return float(_show(classifier, alone, selection, shown)[target])
+
+    scored = _scores(classifier, example, selection, target, decide, settings, seed)
+    return {name: areas(scores, decide, settings.n_steps) for name, scores in scored.items()}
+
+
+def areas(scores: Scores, decide: Decide, n_steps: int) -> Areas:
+    """Trapezoids over equal steps from nothing to everything; ties go to the earlier patch."""
+    order = np.argsort(-scores, kind="stable")
+    counts = [round(step * len(order) / n_steps) for step in range(n_steps + 1)]
+    inserted = [decide(tuple(sorted(order[:k].tolist()))) for k in counts]
+    deleted = [decide(tuple(sorted(order[k:].tolist()))) for k in counts]
+    widths = np.diff(counts) / len(order)
+    return Areas(insertion=_area(inserted, widths), deletion=_area(deleted, widths))
+
+
+def _area(heights: Sequence[float], widths: npt.NDArray[np.float64]) -> float:
+    values = np.array(heights)
+    return float(((values[1:] + values[:-1]) / 2.0 * widths).sum())
+
+
+def _scores(
+    classifier: RationaleClassifier,
+    example: Example,
+    selection: Selection,
+    target: int,
+    decide: Decide,
+    settings: Settings,
+    seed: int,
+) -> dict[str, Scores]:
+    assert example.image is not None
+    grid, space = classifier.config.image, classifier.space(example, selection)
+    n = len(selection.patch_scores)
+    ways: dict[str, Callable[[], Scores]] = {
+        OURS: lambda: np.array(selection.patch_scores),
+        "cosine": lambda: attributions.cosine(space),
+        "activation_norm": lambda: attributions.activation_norm(space),
+        "integrated_gradients": lambda: attributions.integrated_gradients(
+            attributions.image_log_prob(classifier, target),
+            attributions.pixel_values_of(classifier, example.image),  # type: ignore[arg-type]
+            grid.rows,
+            grid.cols,
+            n_steps=settings.n_gradient_steps,
+        ),
+        RISE: lambda: attributions.rise(decide, n, n_masks=settings.n_masks, seed=seed),
+        "random": lambda: attributions.uniform_noise(n, seed),
+    }
+    return {name: way() for name, way in ways.items()}
+
+
+def _show(classifier: RationaleClassifier, example: Example, selection: Selection, shown: tuple[int, ...]) -> Any:
+    """What the image alone is decided to be when these patches are shown."""
+    return views.decide(classifier, example, replace(selection, words=(), patches=shown))

@@ -1,0 +1,83 @@
+"""A CLIP vision tower that reads only the patches it is given; never resizes and never normalises pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_LAYER_NORM_EPS = 1e-5
+_QUICK_GELU = 1.702
+
+
+class VisionLayer(nn.Module):
+    """A pre-norm transformer layer as in CLIP (Radford et al. 2021)."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm = nn.LayerNorm(width, eps=_LAYER_NORM_EPS)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.output_norm = nn.LayerNorm(width, eps=_LAYER_NORM_EPS)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, hidden: Tensor, attend: Tensor | None = None) -> Tensor:
+        B, N, D = hidden.shape  # batch, [CLS] and patches, width
+        qkv = self.qkv(self.attention_norm(hidden)).view(B, N, 3, self.n_heads, D // self.n_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, nh, N, hs)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend)
+        hidden = hidden + self.out(mixed.transpose(1, 2).reshape(B, N, D))
+        grown = self.up(self.output_norm(hidden))
+        summed: Tensor = hidden + self.down(grown * torch.sigmoid(_QUICK_GELU * grown))
+        return summed
+
+
+class VisionTower(nn.Module):
+    """Square images to states of [CLS] and of the patches kept; what was not kept is never embedded."""
+
+    def __init__(self, *, size_px: int, patch_px: int, width: int, n_layers: int, n_heads: int) -> None:
+        super().__init__()
+        self.side = size_px // patch_px
+        self.patches = nn.Conv2d(3, width, patch_px, patch_px)
+        self.first = nn.Parameter(torch.zeros(width))
+        self.positions = nn.Parameter(torch.zeros(1 + self.side**2, width))
+        self.norm = nn.LayerNorm(width, eps=_LAYER_NORM_EPS)
+        self.layers = nn.ModuleList(VisionLayer(width, n_heads) for _ in range(n_layers))
+
+    def forward(self, pixel_values: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The last layer's states; see `states`."""
+        *_, last = self.states(pixel_values, keep)
+        return last
+
+    def states(self, pixel_values: Tensor, keep: Tensor | None = None) -> Iterator[Tensor]:
+        """(B, 3, S, S) and patch mask (B, P), True = kept, to each layer's (B, 1 + N, D); N is the most kept.
+
+        Patches come in grid order; rows that keep fewer than N end in states that nothing attends to.
+        """
+        embedded = self.patches(pixel_values).flatten(2).transpose(1, 2) + self.positions[1:]  # (B, P, D)
+        B, P, D = embedded.shape
+        attend = None
+        if keep is not None:
+            counts = keep.sum(1)
+            n_kept = int(counts.max())
+            order = keep.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :n_kept]
+            embedded = embedded.gather(1, order[:, :, None].expand(-1, -1, D))
+            if int(counts.min()) < n_kept:
+                real = torch.arange(n_kept + 1, device=keep.device) <= counts[:, None]  # (B, 1 + N)
+                attend = real[:, None, None, :]
+        hidden = self.norm(torch.cat([(self.first + self.positions[0]).expand(B, 1, D), embedded], dim=1))
+        for layer in self.layers:
+            hidden = layer(hidden, attend)
+            yield hidden
+
+
+def cells_to_patches(cells: Tensor, cells_side: int, patches_side: int) -> Tensor:
+    """A mask over a coarse square grid (B, C) as one over a finer grid (B, P) that it divides."""
+    times = patches_side // cells_side
+    grid = cells.view(-1, cells_side, cells_side)
+    finer: Tensor = grid.repeat_interleave(times, 1).repeat_interleave(times, 2).flatten(1)
+    return finer

@@ -28,7 +28,7 @@ def make_archive(folder: Path, *, seed: int = 0, split_folder: str = "crisismmd_
     root = folder / "CrisisMMD_v2.0"
     (root / "data_image" / "larkwood_storm" / "1_9_2017").mkdir(parents=True)
     (root / "annotations").mkdir()
-    (folder / split_folder).mkdir()
+    (folder / split_folder).mkdir(parents=True)
     number = 0
     annotations: list[tuple[str, ...]] = []
     for split, n_rows in N_ROWS.items():

@@ -82,12 +82,49 @@ def chaos_table() -> str:
     return (ROOT / "tests" / "chaos" / "results" / "table.md").read_text("utf-8").strip()
 
 
+def overload_table() -> str:
+    """Return what `python -m tests.bench.overload` measured."""
+    result = json.loads((BENCH / "overload.json").read_text("utf-8"))
+    capacity = result["capacity"]["posts_per_s"]
+    rows = [
+        f"One worker, checkpoint {result['model']}, {result['machine']}; {result['factor']:g} times the {capacity:g}"
+        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts urgent,"
+        f" {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
+        "",
+        "| scenario | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 | all done after "
+        "| degraded findings |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, told in result["scenarios"].items():
+        urgent, other = (f"{told[kind]['p50_s']:g} s, {told[kind]['p95_s']:g} s" for kind in ("urgent", "other"))
+        degraded = ", ".join(f"{n} `{mark}`" for mark, n in told["degraded"].items()) or "0"
+        rate, done = told["served_per_s"], f"{told['all_done_s']:g} s"
+        cells = (name, told["offered"], rate, told["lost"], urgent, other, done, degraded)
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)
+
+
+def busy_table() -> str:
+    """Return what `python -m tests.bench.busy` measured."""
+    rows = ["| posts | code | checkpoint | device busy | posts a batch |", "|---|---|---|---|---|"]
+    for name, told in json.loads((BENCH / "device-busy.json").read_text("utf-8")).items():
+        for mix, seen in told.items():
+            if isinstance(seen, dict) and "device_busy_share" in seen:
+                rows.append(
+                    f"| {mix} | {name} (`{told['commit']}`) | {seen['model']}"
+                    f" | {seen['device_busy_share']:.1%} | {seen['posts_per_batch']:g} |"
+                )
+    return "\n".join(rows)
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "metrics": metrics_table,
     "model": model_table,
     "replay": replay_table,
     "chaos": chaos_table,
+    "overload": overload_table,
+    "busy": busy_table,
 }
 
 

@@ -14,12 +14,14 @@ from torch import Tensor
 from model import checkpoint, int8, patches
 from model.config import Fusion, ModelConfig
 from model.errors import ModelError
+from model.inputs import encode_example, pixel_values_of, tokens_of, words_of
 from model.network import Network, TextSelection
 from model.records import Example, ImageRationale, Pixels, Prediction, TextSpan
 from model.selection import best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 from model.transfer import Space, meet, transport, word_vectors
+from model.triage import damage_or_casualties_prob
 
 NO_RATIONALE_TOKEN, TEXT_TRUNCATED = "no_rationale_token", "text_truncated"
 NO_TEXT, NO_IMAGE, NO_EVIDENCE = "no_text", "no_image", "no_evidence"
@@ -74,16 +76,24 @@ class RationaleClassifier:
         """One prediction per example, in order. Equal examples give equal bytes; raises `ModelError`, never NaN."""
         return [self._predict_one(example) for example in examples]
 
+    def encode(self, examples: Sequence[Example]) -> list[Example]:
+        """The examples with their share of `predict` that needs no weights done ahead, in whichever thread."""
+        return [encode_example(example, self.tokenizer, self.config.image.size_px) for example in examples]
+
+    def triage(self, texts: Sequence[str]) -> list[float]:
+        """How likely each text tells of damage or casualties, by stage 1 alone; for an order, never for a label."""
+        return damage_or_casualties_prob(self.network, self.tokenizer, texts, device=self._device)
+
     @torch.inference_mode()
     def select(self, example: Example) -> Selection:
         """Stage 1: which words and which patches are the rationale."""
-        words = self.tokenizer.split(example.text)
+        words = words_of(example, self.tokenizer)
         fallbacks: list[str] = []
         word_scores: list[float] = [0.0] * len(words)
         chosen: tuple[int, ...] = ()
         vectors: Tensor | None = None
         if any(word.selectable for word in words):
-            tokens, stage = self._read(words)
+            tokens, stage = self._read(example)
             word_scores = best_piece(_finite(stage.token_logits[0].sigmoid()).tolist(), tokens.words, words)
             chosen = tuple(choose_words(words, word_scores, self.config.selection, n_read=tokens.n_words))
             if tokens.truncated:
@@ -97,9 +107,12 @@ class RationaleClassifier:
         picked: tuple[int, ...] = ()
         if example.image is None:
             fallbacks.append(NO_IMAGE)
+        elif not example.image_rationale:
+            patches.check_image(example.image)
+            picked = spread_patches(self.config.image.rows * self.config.image.cols, self.config.selection.n_patches)
         else:
             limits = self.config.selection
-            space = self._meet(example.image, vectors, chosen)
+            space = self._meet(example, example.image, vectors, chosen)
             scores = tuple(_finite(transport(space, beta=limits.beta, n_steps=limits.n_steps)).tolist())
             picked = top_patches(scores, limits.n_patches)
         if not chosen and not picked:
@@ -115,15 +128,15 @@ class RationaleClassifier:
     @torch.inference_mode()
     def space(self, example: Example, selection: Selection) -> Space:
         """Where the example's words and patches met, for other ways to score patches; needs an image."""
-        words = self.tokenizer.split(example.text)
         assert example.image is not None
-        return self._meet(example.image, word_vectors(*self._read(words)) if selection.words else None, selection.words)
+        vectors = word_vectors(*self._read(example)) if selection.words else None
+        return self._meet(example, example.image, vectors, selection.words)
 
     def mask(self, example: Example, selection: Selection) -> Evidence:
         """What stage 2 may read of the example; every other word and pixel is gone."""
         input_ids = pixel_values = patch_mask = None
         if selection.words:
-            words = self.tokenizer.split(example.text)
+            words = words_of(example, self.tokenizer)
             input_ids = self._ids(self.tokenizer.encode_selected(words, selection.words))
         if selection.patches and example.image is not None:
             grid = self.config.image
@@ -148,7 +161,7 @@ class RationaleClassifier:
         probs = self.decide(self.mask(example, selection))
         grid = self.config.image
         rationale = None
-        if example.image is not None:
+        if example.image is not None and example.image_rationale:
             height, width = example.image.shape[:2]
             rationale = ImageRationale(
                 rows=grid.rows,
@@ -160,17 +173,18 @@ class RationaleClassifier:
         return Prediction(
             label=self.classes[int(probs.argmax())],
             probs=dict(zip(self.classes, probs.tolist(), strict=True)),
-            spans=merge_spans(self.tokenizer.split(example.text), selection),
+            spans=merge_spans(words_of(example, self.tokenizer), selection),
             image=rationale,
             fallbacks=selection.fallbacks,
         )
 
-    def _read(self, words: Sequence[Word]) -> tuple[Tokens, TextSelection]:
-        tokens = self.tokenizer.encode(words)
+    def _read(self, example: Example) -> tuple[Tokens, TextSelection]:
+        tokens = tokens_of(example, self.tokenizer)
         return tokens, self.network.text_selector(self.network.embeddings(self._ids(tokens)))
 
-    def _meet(self, image: Pixels, vectors: Tensor | None, chosen: Sequence[int]) -> Space:
-        return meet(self.network.image_selector, self.config, patches.check_image(image), vectors, chosen)
+    def _meet(self, example: Example, image: Pixels, vectors: Tensor | None, chosen: Sequence[int]) -> Space:
+        pixel_values = pixel_values_of(example, patches.check_image(image), self.config.image.size_px)
+        return meet(self.network.image_selector, self.config, image, pixel_values, vectors, chosen)
 
     def _ids(self, tokens: Tokens) -> Tensor:
         return torch.tensor([tokens.input_ids], device=self._device)
@@ -195,6 +209,12 @@ def top_patches(scores: Sequence[float], n_patches: int) -> tuple[int, ...]:
     """Indices of the n best scores, ties to the lower index, in grid order; a zero score is never selected."""
     ranked = sorted(range(len(scores)), key=lambda k: (-scores[k], k))
     return tuple(sorted(k for k in ranked[:n_patches] if scores[k] > 0.0))
+
+
+def spread_patches(n_cells: int, n_patches: int) -> tuple[int, ...]:
+    """Patches that nobody chose, evenly over the grid: what stage 2 reads where stage 1 was spared."""
+    n_patches = min(n_patches, n_cells)
+    return tuple((2 * index + 1) * n_cells // (2 * n_patches) for index in range(n_patches))
 
 
 def merge_spans(words: Sequence[Word], selection: Selection) -> tuple[TextSpan, ...]:

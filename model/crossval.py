@@ -20,7 +20,7 @@ from model.corpus import Corpus
 from model.data import TextRow
 from model.heads import HeadSettings, apply_fusion, fit_fusion, fit_head, folds
 from model.int8 import to_int8
-from model.measures import Labels, Probs, classification
+from model.measures import Probs
 from model.network import TextDecider, TextSelector
 from model.records import CLASSES
 from model.selection import choose_words
@@ -91,23 +91,27 @@ def views(
     masks: Tensor,
     image: ImageConfig,
 ) -> Views:
-    """Everything the folds need, with all encoders frozen and as a checkpoint stores and runs them."""
-    frozen = to_int8(checkpoint.as_stored(tower))
+    """Everything the folds need, with all encoders frozen and as a checkpoint stores and runs them.
+
+    Without a mask the tower is shown the test rows alone: no head is fitted on what else it says there.
+    """
+    tower, decider = to_int8(checkpoint.as_stored(tower)), to_int8(checkpoint.as_stored(decider))
+    selector = checkpoint.as_stored(selector)
     test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
     other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
     rows = [corpus.images[k] for k in test]
     texts = [TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in rows]
 
     def text_view(posts: Sequence[TextRow], kind: str) -> Tensor:
-        return fit_text.decide_texts(decider, kit.embeddings, _items(posts, kind, kit, selector))
+        return fit_text.decide_texts(decider, kit.embeddings, shown_items(posts, kind, kit, selector))
 
     def image_view(kind: str) -> tuple[Tensor, Tensor]:
-        index = [*test, *other] if kind != "removed" else test
+        index = [*test, *other] if kind == "rationale" else test
         shown = {"rationale": masks, "full": torch.ones_like(masks), "removed": ~masks}[kind][index]
 
         def encode() -> dict[str, Tensor]:
             rows = [corpus.images[k] for k in index]
-            return {"features": train_image.tower_features(rows, shown, frozen, image, f"{kind} images")}
+            return {"features": train_image.tower_features(rows, shown, tower, image, f"{kind} images")}
 
         features = run.cached(f"{name}_features_{kind}", encode)["features"].float()
         return features[: len(test)], features[len(test) :]
@@ -141,33 +145,6 @@ def tfidf(train: Sequence[TextRow], texts: Sequence[str]) -> Tensor:
     return torch.from_numpy(model.predict_log_proba(vectorizer.transform(texts)))
 
 
-def evaluate(views: Views, n_seeds: int) -> dict[str, object]:
-    """Every held-out row predicted once per seed; mean and spread over seeds, per view and expert."""
-    labels = views.labels.numpy()
-    restored = np.array([kind == "restored" for kind in views.pixels])
-    text_fusion = fit_text_fusion(views.text_dev, views.dev_labels)
-    full_fusion = fit_text_fusion(views.text_dev_full, views.dev_labels)
-    report: dict[str, object] = {
-        "protocol": "official test rows with pixels, 5 grouped stratified folds (seed 0); text never trained on them",
-        "n_seeds": n_seeds,
-        "seeds_vary": "image head and fusion; text encoders and image encoder are one run",
-        "tfidf full text": classification(labels, views.baseline.exp().numpy()),
-        "text rationale only": classification(labels, apply_fusion(text_fusion, views.rationale.text, None)),
-        "text full": classification(labels, apply_fusion(full_fusion, views.full.text, None)),
-        "text rationale removed": classification(labels, apply_fusion(text_fusion, views.removed.text, None)),
-    }
-    for name, view, removed in (("rationale only", views.rationale, views.removed), ("full", views.full, None)):
-        runs = [_cross_validate(views, view, removed, seed) for seed in range(n_seeds)]
-        both = [run["both"] for run in runs]
-        report[f"both {name}"] = _over_seeds(labels, both)
-        report[f"both {name}, restored pixels"] = _over_seeds(labels[restored], [probs[restored] for probs in both])
-        report[f"both {name}, original pixels"] = _over_seeds(labels[~restored], [probs[~restored] for probs in both])
-        report[f"image {name}"] = _over_seeds(labels, [run["image"] for run in runs])
-        if removed is not None:
-            report["both rationale removed"] = _over_seeds(labels, [run["removed"] for run in runs])
-    return report
-
-
 def fit_fold(view: View, views: Views, fold: int, seed: int) -> Fitted:
     """Head and fusion from every test row outside the fold, and from the other images."""
     train, _ = list(folds(views.labels.numpy(), views.groups))[fold]
@@ -189,17 +166,16 @@ def probabilities(fusion: Fusion, given: Modalities) -> npt.NDArray[np.float64]:
     return apply_fusion(fusion, given.text, given.image)
 
 
-def _cross_validate(views: Views, view: View, removed: View | None, seed: int) -> dict[str, Probs]:
-    """Held-out probabilities (N, 5) of both experts, of the image alone, and with the rationale removed."""
-    probs = {name: np.zeros((len(views.labels), len(CLASSES))) for name in ("both", "image", "removed")}
+def cross_validate(views: Views, seed: int) -> dict[str, Probs]:
+    """Held-out probabilities (N, 5): from the rationale, its image alone, everything, and without the rationale."""
+    probs = {name: np.zeros((len(views.labels), len(CLASSES))) for name in ("rationale", "image", "full", "removed")}
     for train, held in folds(views.labels.numpy(), views.groups):
-        fitted = _fit(view, views, train, seed)
-        image = _log_probs(fitted.head, view.features[held])
-        probs["both"][held] = apply_fusion(fitted.fusion_both, view.text[held], image)
+        fitted = _fit(views.rationale, views, train, seed)
+        for name, view in (("rationale", views.rationale), ("full", views.full), ("removed", views.removed)):
+            image = _log_probs(fitted.head, view.features[held])
+            probs[name][held] = apply_fusion(fitted.fusion_both, view.text[held], image)
+        image = _log_probs(fitted.head, views.rationale.features[held])
         probs["image"][held] = apply_fusion(fitted.fusion_image, None, image)
-        if removed is not None:
-            image = _log_probs(fitted.head, removed.features[held])
-            probs["removed"][held] = apply_fusion(fitted.fusion_both, removed.text[held], image)
     return probs
 
 
@@ -231,7 +207,7 @@ def _log_probs(head: nn.Linear, features: Tensor) -> Tensor:
     return logits.log_softmax(1)
 
 
-def _items(rows: Sequence[TextRow], kind: str, kit: TextKit, selector: TextSelector) -> list[TokenItem]:
+def shown_items(rows: Sequence[TextRow], kind: str, kit: TextKit, selector: TextSelector) -> list[TokenItem]:
     items: list[TokenItem] = []
     for words, scores in train_text.score_words([row.text for row in rows], kit, selector):
         chosen = choose_words(words, scores, kit.selection)
@@ -242,17 +218,3 @@ def _items(rows: Sequence[TextRow], kind: str, kit: TextKit, selector: TextSelec
             tokens = kit.tokenizer.encode_selected(words, chosen if kind == "rationale" else hidden)
         items.append(TokenItem(input_ids=tokens.input_ids, label=0))
     return items
-
-
-def _over_seeds(labels: Labels, runs: Sequence[Probs]) -> dict[str, object]:
-    scores = [classification(labels, probs) for probs in runs]
-    report: dict[str, object] = {"n": len(labels)}
-    for key in ("accuracy", "macro_f1", "weighted_f1", "ece"):
-        values = np.array([score[key] for score in scores], dtype=float)
-        report[key] = float(values.mean())
-        report[f"{key}_sd"] = float(values.std())
-    report["per_class_f1"] = {
-        name: float(np.mean([score["per_class_f1"][name] for score in scores]))  # type: ignore[index]
-        for name in CLASSES
-    }
-    return report

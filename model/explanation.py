@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from model import views
 from model.classifier import Selection
-from model.measures import Labels, Probs, classification
+from model.measures import Labels, Probs, classification, probability_drop
 from model.records import CLASSES, Example
 from model.views import FULL, RATIONALE, REMOVED, VIEWS, Stages
 
@@ -43,12 +43,12 @@ def measures(looks: Sequence[Looks]) -> dict[str, object]:
     good). AOPC averages both over the shares of `THRESHOLDS`; `aopc` itself is that of comprehensiveness.
     """
     full = _stack(looks, FULL)
-    lost_removed = [_loss(full, np.stack([one.removed[k] for one in looks])) for k in range(len(THRESHOLDS))]
-    lost_kept = [_loss(full, np.stack([one.kept[k] for one in looks])) for k in range(len(THRESHOLDS))]
+    lost_removed = [probability_drop(full, np.stack([one.removed[k] for one in looks])) for k in range(len(THRESHOLDS))]
+    lost_kept = [probability_drop(full, np.stack([one.kept[k] for one in looks])) for k in range(len(THRESHOLDS))]
     return {
         "n": len(looks),
-        "comprehensiveness": _loss(full, _stack(looks, REMOVED)),
-        "sufficiency": _loss(full, _stack(looks, RATIONALE)),
+        "comprehensiveness": probability_drop(full, _stack(looks, REMOVED)),
+        "sufficiency": probability_drop(full, _stack(looks, RATIONALE)),
         "aopc": float(np.mean(lost_removed)),
         "aopc_sufficiency": float(np.mean(lost_kept)),
         "thresholds": list(THRESHOLDS),
@@ -73,9 +73,3 @@ def macro_f1_drop(scores: Mapping[str, Mapping[str, object]]) -> float:
 
 def _stack(looks: Sequence[Looks], name: str) -> Probs:
     return np.stack([one.by_view[name] for one in looks])
-
-
-def _loss(full: Probs, shown: Probs) -> float:
-    rows = np.arange(len(full))
-    top = full.argmax(1)
-    return float((full - shown)[rows, top].mean())

@@ -68,8 +68,11 @@ def lower_states(
     return torch.cat(parts)
 
 
-def fit_tower(tower: VisionTower, rows: TowerRows, settings: TowerSettings, seed: int) -> None:
-    """Fine-tunes the layers above the frozen ones, so that [CLS] of a few cells comes near the teacher's."""
+def fit_tower(tower: VisionTower, rows: TowerRows, settings: TowerSettings, seed: int) -> list[float]:
+    """Fine-tunes the layers above the frozen ones, so that [CLS] of a few cells comes near the teacher's.
+
+    Returns the loss of every step.
+    """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     upper = tower.layers[settings.n_frozen_layers :]
@@ -86,10 +89,11 @@ def fit_tower(tower: VisionTower, rows: TowerRows, settings: TowerSettings, seed
     n_steps = settings.n_epochs * math.ceil(n_images / settings.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=n_steps + 1, pct_start=0.1)
     weights = class_weights(rows.labels, len(CLASSES))
+    losses: list[float] = []
     progress = tqdm(total=n_steps, desc="image reader", mininterval=10.0)
-    for epoch in range(settings.n_epochs):
+    for _ in range(settings.n_epochs):
         for index in torch.randperm(n_images, generator=generator).split(settings.batch_size):  # type: ignore[no-untyped-call]
-            which = torch.randint(n_masks, (len(index),), generator=generator) if epoch else epoch % n_masks
+            which = torch.randint(n_masks, (len(index),), generator=generator)
             hidden = rows.states[which, index].float()
             with torch.autocast("cpu", torch.bfloat16):
                 for layer in upper:
@@ -103,6 +107,8 @@ def fit_tower(tower: VisionTower, rows: TowerRows, settings: TowerSettings, seed
             nn.utils.clip_grad_norm_(upper.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            losses.append(float(loss.detach()))
             progress.update()
     progress.close()
     tower.eval()
+    return losses

@@ -67,6 +67,12 @@ def reliability(labels: Labels, probs: Probs, n_bins: int = 10) -> list[Bin]:
     ]
 
 
+def probability_drop(full: Probs, shown: Probs) -> float:
+    """Mean loss of the class that the full input gets, of (N, 5) probabilities of the same rows shown otherwise."""
+    rows = np.arange(len(full))
+    return float((full - shown)[rows, full.argmax(1)].mean())
+
+
 def token_f1(marked: Sequence[bool], selected: Sequence[bool]) -> float:
     """F1 of one post's selected words against the words people marked."""
     both = sum(a and b for a, b in zip(marked, selected, strict=True))

@@ -20,10 +20,14 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One post for the classifier: the original text, and at most one RGB image (H, W, 3) in uint8."""
+    """One post for the classifier: the original text, and at most one RGB image (H, W, 3) in uint8.
+
+    Without `image_rationale` stage 1 leaves the image alone: stage 2 sees patches spread evenly over it, none named.
+    """
 
     text: str
     image: Pixels | None = None
+    image_rationale: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

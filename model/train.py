@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model import checkpoint, crossval, data, image_reading, pretrained, reading, train_image, train_text
+from model import checkpoint, crossval, data, image_reading, pretrained, protocol, reading, train_image, train_text
 from model.classifier import RationaleClassifier
 from model.config import Fusion, ImageConfig, ModelConfig, SelectionConfig, TextConfig
 from model.corpus import TABLES, Corpus, load_corpus
@@ -23,6 +23,7 @@ from model.image_reading import TowerSettings
 from model.int8 import to_int8
 from model.measures import alert_threshold
 from model.network import ImageSelector, Network, TextDecider, TextSelector
+from model.protocol import Texts
 from model.reading import ReaderSettings
 from model.records import CLASSES
 from model.text_kit import TextKit
@@ -95,20 +96,25 @@ def main() -> None:
 def train(run: Run, out: Path, n_head_seeds: int) -> None:
     corpus = load_corpus(run.data)
     kit = make_kit(run, corpus)
-    text_selector, text_decider = fit_text_stages(run, corpus, kit)
-    image_selector, masks = fit_image_stage_1(run, corpus, kit, text_selector)
+    texts = fit_text_stages(run, corpus, kit)
+    kit = texts.kit
+    image_selector, masks = fit_image_stage_1(run, corpus, kit, texts.selector)
     tower = fit_image_stage_2(run, corpus)
-    views = crossval.views(run, NAME, corpus, kit, text_selector, text_decider, tower, masks, IMAGE)
+    views, dual = (
+        crossval.views(run, name, corpus, kit, texts.selector, texts.decider, one, masks, IMAGE)
+        for name, one in ((NAME, tower), ("dual", pretrained.clip_tower(run.weights)))
+    )
     (out / "results").mkdir(exist_ok=True)
-    write_json(out / "results" / "crossval.json", crossval.evaluate(views, n_seeds=n_head_seeds))
+    whole = whole_view(run, corpus, texts)
+    protocol.write_figures(out / "results" / "summary.json", corpus, texts, views, dual, whole, n_head_seeds)
     held_out = crossval.fold_ids(views, HELD_OUT_FOLD)
     (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
     shipped = crossval.fit_fold(views.rationale, views, HELD_OUT_FOLD, run.seed)
     config = make_config(run, kit, shipped, views.text_dev, views.dev_labels)
     network = Network(config)
     network.embeddings.load_state_dict(kit.embeddings.state_dict())
-    network.text_selector.load_state_dict(text_selector.state_dict())
-    network.text_decider.load_state_dict(text_decider.state_dict())
+    network.text_selector.load_state_dict(texts.selector.state_dict())
+    network.text_decider.load_state_dict(texts.decider.state_dict())
     network.image_selector.load_state_dict(image_selector.state_dict())
     network.image_decider.tower.load_state_dict(tower.state_dict())
     network.image_decider.class_head.load_state_dict(shipped.head.state_dict())
@@ -116,17 +122,22 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     RationaleClassifier.load(out / "checkpoint")
 
 
-def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> tuple[TextSelector, TextDecider]:
+def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
     """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts."""
     reader = TextDecider(kit.config, len(CLASSES))
     run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
     selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
-    run.trained(
-        "text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.weights, run.seed)
-    )
+    run.trained("text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed))
     decider = TextDecider(kit.config, len(CLASSES))
-    run.trained("text_decider", decider, lambda: train_text.fit_text_decider(corpus, kit, selector, reader, run.seed))
-    return selector, decider
+    run.trained(
+        "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
+    )
+    return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
+
+
+def stored(kit: TextKit) -> TextKit:
+    """The kit with its wordpiece vectors as a checkpoint gives them back."""
+    return replace(kit, embeddings=checkpoint.as_stored(kit.embeddings))
 
 
 def make_kit(run: Run, corpus: Corpus) -> TextKit:
@@ -143,7 +154,7 @@ def make_kit(run: Run, corpus: Corpus) -> TextKit:
         width=_WIDTH,
         n_heads=12,
         ff_width=1536,
-        n_selector_layers=3,
+        n_selector_layers=6,
         n_decider_layers=6,
         gru_width=128,
     )
@@ -223,6 +234,16 @@ def whole_features(run: Run, corpus: Corpus) -> Tensor:
         return {"features": train_image.whole_features(corpus.images, tower, IMAGE.size_px)}
 
     return run.cached("whole_features", encode)["features"]
+
+
+def whole_view(run: Run, corpus: Corpus, texts: Texts) -> crossval.View:
+    """Whole test images as CLIP's whole tower sees them and whole test texts as the reader does."""
+    features = whole_features(run, corpus).float()
+    test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
+    other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
+    rows = [data.TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in corpus.images]
+    text = protocol.read_whole([rows[k] for k in test], texts)
+    return crossval.View(text=text, features=features[test], other_features=features[other])
 
 
 def make_config(run: Run, kit: TextKit, shipped: crossval.Fitted, text_dev: Tensor, dev_labels: Tensor) -> ModelConfig:

@@ -41,23 +41,21 @@ def tokenizer_from_json(tokenizer_json: str, max_tokens: int) -> WordTokenizer:
     return WordTokenizer(Tokenizer.from_str(tokenizer_json), max_tokens=max_tokens)
 
 
-def selector_items(corpus: Corpus, kit: TextKit, seed: int) -> list[TokenItem]:
-    """Whole posts with their class, and Nepal's with the words people marked."""
-    items = [whole_item(row, kit) for row in corpus.train]
-    items += [whole_item(row, kit, 0.5) for row in sample(corpus.disagreed, 4_500, seed)]
-    return items + [marked_item(row, kit, 0.4) for row in corpus.nepal]
+def fit_text_selector(corpus: Corpus, kit: TextKit, reader: TextDecider, seed: int) -> TextSelector:
+    """Starts from the reader, whose grasp of the classes it needs: it can only point at evidence that it understands.
 
-
-def fit_text_selector(corpus: Corpus, kit: TextKit, reader: TextDecider, weights: Path, seed: int) -> TextSelector:
-    """Human marks and classes first; then CrisisMMD posts marked half by that model, half by decisive words."""
+    Human marks come first; then CrisisMMD posts are marked half by that model, half by the reader's decisive words.
+    """
     torch.manual_seed(seed)
     selector = TextSelector(kit.config, kit.selection.space_width, len(CLASS_WEIGHTS))
-    pretrained.fill_text_encoder(selector.encoder, pretrained.minilm_state(weights))
-    settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=1.5e-4, rationale_weight=2.0, seed=seed)
-    fit_text.fit_selector(selector, kit.embeddings, selector_items(corpus, kit, seed), settings, CLASS_WEIGHTS)
-    evidence = [*corpus.train, *sample(corpus.disagreed, 2_500, seed)]
-    items = evidence_items(evidence, kit, selector, reader) + [marked_item(row, kit, 0.4) for row in corpus.nepal]
-    settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=1e-4, rationale_weight=2.0, seed=seed)
+    selector.encoder.load_state_dict(reader.encoder.state_dict())
+    selector.class_head.load_state_dict(reader.class_head.state_dict())
+    marked = [marked_item(row, kit, 0.4) for row in corpus.nepal]
+    items = [whole_item(row, kit) for row in corpus.train] + marked
+    settings = FitSettings(n_epochs=1, batch_size=24, learning_rate=6e-5, rationale_weight=2.0, seed=seed)
+    fit_text.fit_selector(selector, kit.embeddings, items, settings, CLASS_WEIGHTS)
+    items = evidence_items(corpus.train, kit, selector, reader) + marked
+    settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=6e-5, rationale_weight=2.0, seed=seed)
     fit_text.fit_selector(selector, kit.embeddings, items, settings, CLASS_WEIGHTS)
     return selector
 

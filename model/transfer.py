@@ -37,15 +37,20 @@ def word_vectors(tokens: Tokens, stage: TextSelection) -> Tensor:
 
 
 def meet(
-    selector: ImageSelector, config: ModelConfig, image: Pixels, words: Tensor | None, chosen: Sequence[int]
+    selector: ImageSelector,
+    config: ModelConfig,
+    image: Pixels,
+    pixel_values: Tensor,
+    words: Tensor | None,
+    chosen: Sequence[int],
 ) -> Space:
-    """The image's patches with the words; without rationale words the class prototypes stand in for them.
+    """The patches of an image, scaled to `pixel_values` (3, S, S), with the words.
 
-    The likeliest class's prototype is the rationale then.
+    Without rationale words the class prototypes stand in for them, and the likeliest one's is the rationale.
     """
     grid = config.image
     device = selector.prototypes.device
-    seen = selector(patches.to_pixel_values(image, grid.size_px)[None].to(device))
+    seen = selector(pixel_values[None].to(device))
     if words is None or not chosen:
         words, chosen = selector.prototypes[None], (int(seen.class_logits[0].argmax()),)
     filled = patches.non_empty(image.shape[0], image.shape[1], grid.rows, grid.cols)

@@ -8,6 +8,7 @@ by the `content-type` header.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
@@ -19,6 +20,11 @@ from stream.errors import InvalidRecord
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
+
+# what a degraded mode spared itself, in `degraded`
+NO_IMAGE_RATIONALE: Final = "no_image_rationale_under_load"
+TEXT_ONLY: Final = "text_only_under_load"
+MODE_MARKS: Final = (NO_IMAGE_RATIONALE, TEXT_ONLY)
 
 MAX_TEXT_CHARS: Final = 10_000
 MAX_IMAGES: Final = 4
@@ -133,7 +139,8 @@ class ModelInfo(_Record, frozen=True, kw_only=True):
 class Finding(_Record, frozen=True, kw_only=True):
     """Our published result for a post.
 
-    The content is the same for the same post and model version; `classified_at` alone is not content.
+    The id is the idempotency key: post, model version, and the degraded mode if it says one. The same id has
+    the same content; `classified_at` alone is not content.
     """
 
     id: str
@@ -276,9 +283,13 @@ def _decode(decoder: Any, value: bytes) -> Any:
         raise InvalidRecord("undecodable", f"cannot decode {value[:40]!r}: {error}") from error
 
 
-def finding_id(post_id: str, model_version: str) -> str:
-    """Return the idempotency key of a finding: the same post and model version give the same id."""
-    return hashlib.sha256(f"{model_version}\x00{post_id}".encode()).hexdigest()[:32]
+def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -> str:
+    """Return the idempotency key of a finding: the same post, model version and degraded mode give the same id.
+
+    Of what `degraded` says only a mode counts: the rest follows from the post.
+    """
+    modes = "".join(f"+{mark}" for mark in MODE_MARKS if mark in degraded)
+    return hashlib.sha256(f"{model_version}{modes}\x00{post_id}".encode()).hexdigest()[:32]
 
 
 def content_digest(finding: Finding) -> str:

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from model import Prediction
 from stream.errors import InvalidRecord
 from stream.headers import Cause, dead_letter_origin
 from stream.intake import Accepted
 from stream.records import ModelInfo, decode_prepared
-from workers.device import Device
+from workers.device import Computed, Device
 from workers.errors import ClassifierHung, ClassifierTimeout
 from workers.findings import check_prediction, example, make_alert, make_finding, now_utc
+from workers.load import Reliefs, relieve
 from workers.metrics import Metrics
 from workers.outcomes import Decided, Job, Outcomes
 
@@ -22,10 +24,11 @@ log = logging.getLogger(__name__)
 
 _STAGE = "classify"
 _MAX_PUBLISHING = 4
+_MAX_AHEAD = 2  # micro-batches at the device: the one it computes, and the next
 
 
 class ClassifyStage:
-    """Classifies micro-batches; publishing one overlaps with computing the next."""
+    """Classifies micro-batches: one is computed, the next is made ready, and others are published at a time."""
 
     def __init__(
         self,
@@ -37,6 +40,8 @@ class ClassifyStage:
         max_batch: int,
         on_fatal: Callable[[BaseException], None],
         on_dead_letter: Callable[[Job], None] = lambda job: None,
+        reliefs: Callable[[], Reliefs] = Reliefs,
+        on_computed: Callable[[Sequence[Job], float], None] = lambda jobs, compute_s: None,
     ) -> None:
         classifier = device.classifier
         self._device = device
@@ -46,37 +51,35 @@ class ClassifyStage:
         self._max_batch = max_batch
         self._on_fatal = on_fatal
         self._on_dead_letter = on_dead_letter
+        self._reliefs = reliefs
+        self._on_computed = on_computed
         self._model = ModelInfo(name=classifier.name, version=classifier.version, digest=classifier.digest)
         self._classes = tuple(classifier.classes)
         self._languages = tuple(classifier.languages)
+        self._running: set[asyncio.Task[None]] = set()
         self._publishing: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(_MAX_AHEAD)
         self._slots = asyncio.Semaphore(_MAX_PUBLISHING)
 
+    async def wanted(self) -> None:
+        """Wait until another micro-batch is wanted, so that it is formed no sooner; once before each `run`."""
+        await self._room.acquire()
+
     async def run(self, jobs: Sequence[Job]) -> None:
-        """Classify a micro-batch and start its publication; returns when the device is free again."""
-        mine = [job for job in jobs if not job.accepted.lost]
-        if not mine:
-            return
-        self._metrics.batch_size.observe(len(mine))
-        self._metrics.batch_fill.observe(min(1.0, len(mine) / self._max_batch))
-        start = time.perf_counter()
-        decided: list[Decided] = []
-        hung: ClassifierHung | None = None
-        try:
-            await self._decide(mine, decided)
-        except ClassifierHung as error:
-            hung = error
-        self._metrics.stage_s.labels("classify").observe(time.perf_counter() - start)
-        decided = [one for one in decided if not one.job.accepted.lost]
-        if decided:
-            await self._slots.acquire()
-            task = asyncio.create_task(self._publish(decided))
-            self._publishing.add(task)
-            task.add_done_callback(self._publishing.discard)
-        if hung is not None:
-            # what was decided is published first: else the next worker would hang on the same posts for ever
-            await asyncio.gather(*self._publishing)
-            self._on_fatal(hung)
+        """Start on a micro-batch; never waits for it."""
+        task = asyncio.create_task(self._run(jobs))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def idle(self) -> None:
+        """Wait until every micro-batch so far is published."""
+        while tasks := [*self._running, *self._publishing]:
+            await asyncio.wait(tasks)
+
+    def stop(self) -> None:
+        """Give up what is not published yet; unconfirmed, the next worker handles it."""
+        for task in (*self._running, *self._publishing):
+            task.cancel()
 
     async def read_prepared(self, fetched: Sequence[Accepted]) -> list[Job]:
         """Return the jobs in records of the prepared topic; what is not one becomes a dead letter."""
@@ -89,6 +92,38 @@ class ClassifyStage:
                 origin = dead_letter_origin(accepted.record.headers)
                 await self._outcomes.dead_letter(accepted, cause, post_origin=origin)
         return jobs
+
+    async def _run(self, jobs: Sequence[Job]) -> None:
+        try:
+            mine = [job for job in jobs if not job.accepted.lost]
+            if mine:
+                await self._classify(mine)
+        except Exception as error:  # ours: a worker without its batches must not look alive
+            self._on_fatal(error)
+        finally:
+            self._room.release()
+
+    async def _classify(self, jobs: Sequence[Job]) -> None:
+        self._metrics.batch_size.observe(len(jobs))
+        self._metrics.batch_fill.observe(min(1.0, len(jobs) / self._max_batch))
+        reliefs = self._reliefs()
+        jobs = [replace(job, prepared=relieve(job.prepared, reliefs)) for job in jobs]
+        decided: list[Decided] = []
+        hung: ClassifierHung | None = None
+        try:
+            await self._decide(jobs, decided)
+        except ClassifierHung as error:
+            hung = error
+        decided = [one for one in decided if not one.job.accepted.lost]
+        if decided:
+            await self._slots.acquire()
+            task = asyncio.create_task(self._publish(decided))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+        if hung is not None:
+            # what was decided is published first: else the next worker would hang on the same posts for ever
+            await asyncio.gather(*self._publishing)
+            self._on_fatal(hung)
 
     async def _publish(self, decided: list[Decided]) -> None:
         start = time.perf_counter()
@@ -103,7 +138,8 @@ class ClassifyStage:
     async def _decide(self, jobs: Sequence[Job], decided: list[Decided]) -> None:
         """Add a finding to `decided` for each job that is not a dead letter."""
         try:
-            predictions = await self._device.predict([example(job.prepared) for job in jobs])
+            computed = await self._compute(jobs)
+            predictions = computed.predictions
             if len(predictions) != len(jobs):
                 raise ValueError(f"{len(predictions)} predictions for {len(jobs)} posts")
         except ClassifierHung:
@@ -116,6 +152,15 @@ class ClassifyStage:
                 decided.append(self._decided(job, prediction))
             except Exception as error:  # this one prediction cannot be published
                 await self._dead_letter(job, error)
+
+    async def _compute(self, jobs: Sequence[Job]) -> Computed:
+        start = time.perf_counter()
+        encoded = await self._device.encode([example(job.prepared) for job in jobs])
+        self._metrics.stage_s.labels("encode").observe(time.perf_counter() - start)
+        computed = await self._device.predict(encoded)
+        self._metrics.stage_s.labels("classify").observe(computed.compute_s)
+        self._on_computed(jobs, computed.compute_s)
+        return computed
 
     async def _split(self, jobs: Sequence[Job], error: Exception, decided: list[Decided]) -> None:
         kind = _reason(error)

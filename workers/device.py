@@ -1,16 +1,14 @@
-"""One thread owns the classifier's device; agents await it; a hung call is abandoned, never waited for."""
+"""One thread owns the classifier's device, another encodes what comes next; no hung call is ever waited for."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from workers.errors import ClassifierHung, ClassifierTimeout
+from workers.lane import CallHung, Lane
 
 
 class Classifier(Protocol):
@@ -28,102 +26,116 @@ class Classifier(Protocol):
         ...
 
 
+@runtime_checkable
+class Encoding(Protocol):
+    """A classifier that can do a part of `predict` ahead, in another thread than the device's."""
+
+    def encode(self, examples: Sequence[Any]) -> list[Any]:
+        """Return examples that predict the same bytes sooner."""
+        ...
+
+
+@runtime_checkable
+class Triaging(Protocol):
+    """A classifier that has a cheap first look at texts."""
+
+    def triage(self, texts: Sequence[str]) -> list[float]:
+        """Return how likely each text tells of damage or casualties."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """The answer of one call of the classifier, and how long its device took."""
+
+    predictions: list[Any]
+    compute_s: float
+
+
 class Device:
-    """Runs predictions one at a time, each within a deadline; used from one event loop."""
+    """Runs calls of the classifier one at a time, each within a deadline; used from one event loop."""
 
     def __init__(self, classifier: Classifier, *, timeout_s: float, max_hung: int) -> None:
         self.classifier = classifier
-        self._timeout_s = timeout_s
         self._max_hung = max_hung
-        self._thread: _Thread | None = None  # started by the first call: it needs the loop
-        self._turn = asyncio.Lock()
-        self._hung: list[_Thread] = []
+        self._device = Lane("device", timeout_s=timeout_s)
+        self._encoder = Lane("encode", timeout_s=timeout_s)
+        self._hung: list[Callable[[], bool]] = []
         self._busy_s = 0.0
 
     @property
     def busy_s(self) -> float:
-        """Seconds that the classifier has computed, without those of calls that hang."""
+        """Seconds that the device's thread has computed, without those of calls that hang."""
         return self._busy_s
 
-    async def predict(self, examples: Sequence[Any]) -> list[Any]:
+    @property
+    def can_triage(self) -> bool:
+        """Whether the classifier has a cheap first look at texts."""
+        return isinstance(self.classifier, Triaging)
+
+    async def encode(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """Return the examples with what needs no device done, while the device computes others.
+
+        Raises what the classifier raises, and the same as `predict`.
+        """
+        classifier = self.classifier
+        if not isinstance(classifier, Encoding):
+            return examples
+        encoded: list[Any] = await self._within(self._encoder, lambda: classifier.encode(examples), len(examples))
+        return encoded
+
+    async def predict(self, examples: Sequence[Any]) -> Computed:
         """Return the predictions; whatever the classifier raises is raised here.
 
         Raises:
             ClassifierTimeout: no answer within the deadline; the thread is left behind.
             ClassifierHung: more calls hang than may; the worker must be restarted.
         """
-        async with self._turn:
-            thread = self._thread = self._thread or _Thread()
-            answer = thread.call(lambda: self._compute(examples))
-            try:
-                predictions: list[Any] = await asyncio.wait_for(answer, self._timeout_s)
-                return predictions
-            except TimeoutError as error:
-                if answer.done() and not answer.cancelled():  # the classifier's own TimeoutError
-                    raise
-                self._hung = [*(one for one in self._hung if one.is_busy), thread]
-                thread.stop()
-                self._thread = None
-                if len(self._hung) > self._max_hung:
-                    raise ClassifierHung(f"{len(self._hung)} calls of the classifier hang: restart") from error
-                raise ClassifierTimeout(f"no answer for {len(examples)} posts within {self._timeout_s:g} s") from error
+
+        def work() -> Computed:
+            predictions, compute_s = self._timed(lambda: self.classifier.predict(examples))
+            return Computed(predictions=predictions, compute_s=compute_s)
+
+        computed: Computed = await self._within(self._device, work, len(examples))
+        return computed
+
+    async def triage(self, texts: Sequence[str]) -> list[float]:
+        """Return how likely each text tells of damage or casualties; goes before the batches that wait.
+
+        Raises as `predict` does.
+        """
+        classifier = self.classifier
+        assert isinstance(classifier, Triaging)
+
+        def work() -> list[float]:
+            probs: list[float] = self._timed(lambda: classifier.triage(texts))[0]
+            return probs
+
+        probs: list[float] = await self._within(self._device, work, len(texts), first=True)
+        return probs
 
     def stop(self) -> None:
-        """Let the thread end; a hung one ends with the process."""
-        if self._thread is not None:
-            self._thread.stop()
+        """Let the threads end; a hung one ends with the process."""
+        self._device.stop()
+        self._encoder.stop()
 
-    def _compute(self, examples: Sequence[Any]) -> list[Any]:
+    async def _within(self, lane: Lane, work: Callable[[], Any], n_posts: int, *, first: bool = False) -> Any:
+        try:
+            return await lane.call(work, first=first)
+        except CallHung as error:
+            self._hung = [*(is_busy for is_busy in self._hung if is_busy()), error.is_busy]
+            if len(self._hung) > self._max_hung:
+                raise ClassifierHung(f"{len(self._hung)} calls of the classifier hang: restart") from error
+            raise ClassifierTimeout(f"{error} for {n_posts} posts") from error
+
+    def _timed(self, work: Callable[[], Any]) -> tuple[Any, float]:
         start = time.perf_counter()
         try:
-            return self.classifier.predict(examples)
+            result = work()
         finally:
-            self._busy_s += time.perf_counter() - start
-
-
-class _Thread:
-    """A daemon thread that makes calls in turn: one of `concurrent.futures` would keep the process from exiting."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = queue.SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        self.is_busy = False
-        threading.Thread(target=self._run, name="device", daemon=True).start()
-
-    def call(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Return the future result of the call."""
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self.is_busy = True
-        self._calls.put((function, answer))
-        return answer
-
-    def stop(self) -> None:
-        """End after the call that runs, if it ever returns."""
-        self._calls.put(None)
-
-    def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            function, answer = call
-            result: Any = None
-            failure: BaseException | None = None
-            try:
-                result = function()
-            except BaseException as error:  # whatever it is belongs to who awaits the answer
-                failure = error
-            self.is_busy = False
-            with contextlib.suppress(RuntimeError):  # the loop is closed, nobody awaits it any more
-                self._loop.call_soon_threadsafe(_settle, answer, result, failure)
-
-
-def _settle(answer: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
-    if answer.done():  # given up long ago
-        return
-    if failure is None:
-        answer.set_result(result)
-    elif isinstance(failure, Exception):
-        answer.set_exception(failure)
-    else:
-        answer.set_exception(RuntimeError(f"the classifier's thread was left by {failure!r}"))
+            compute_s = time.perf_counter() - start
+            self._busy_s += compute_s
+        return result, compute_s
 
 
 def warm_up(

@@ -11,6 +11,7 @@ import numpy as np
 
 from model import Example, Prediction
 from stream.records import (
+    NO_IMAGE_RATIONALE,
     Alert,
     Box,
     Finding,
@@ -34,7 +35,7 @@ def example(prepared: PreparedPost) -> Example:
     pixels = None
     if image is not None:
         pixels = np.frombuffer(image.pixels, dtype=np.uint8).reshape(image.height, image.width, 3)
-    return Example(text=prepared.post.text, image=pixels)
+    return Example(text=prepared.post.text, image=pixels, image_rationale=NO_IMAGE_RATIONALE not in prepared.degraded)
 
 
 def check_prediction(prediction: Prediction, classes: tuple[str, ...]) -> None:
@@ -49,14 +50,14 @@ def check_prediction(prediction: Prediction, classes: tuple[str, ...]) -> None:
 def make_finding(
     prepared: PreparedPost, prediction: Prediction, model: ModelInfo, *, languages: tuple[str, ...], now: datetime
 ) -> Finding:
-    """Return the finding; its content depends on the post and the model version alone.
+    """Return the finding; its content depends on the post, the model version and the mode marked on it alone.
 
     A post that says it is in none of the `languages` that the model was tested in is degraded: its
     probabilities were never calibrated.
     """
     post = prepared.post
     return Finding(
-        id=finding_id(post.id, model.version),
+        id=finding_id(post.id, model.version, prepared.degraded),
         post_id=post.id,
         label=prediction.label,
         probability=round(prediction.probs[prediction.label], _DIGITS),

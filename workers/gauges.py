@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.25
-_LAG_S: Final = 5.0
+_LAG_S: Final = 1.0  # the load policy acts on it
+_LAG_TIMEOUT_S: Final = 5.0
 
 
 class Gauges:
@@ -51,23 +52,26 @@ class Gauges:
             self._caught_up_s = time.monotonic()
         metrics.in_flight.set(pipeline.intake.n_in_flight)
         metrics.in_flight_bytes.set(pipeline.intake.n_bytes_in_flight)
-        metrics.queue_depth.set(len(pipeline.batcher))
         metrics.cache_buffered.set(pipeline.cache_writer.n_buffered)
+        metrics.triage.set(float(pipeline.load.triage))
         metrics.redis_up.set(float(pipeline.cache_writer.available))
         for calls, breaker in pipeline.breakers.items():
             metrics.redis_circuit.labels(calls).state(breaker.state)
         metrics.rebalances.set(pipeline.intake.n_rebalances)
-        if pipeline.device is not None:
-            metrics.device_busy_s.inc(pipeline.device.busy_s - self._busy_s)
-            self._busy_s = pipeline.device.busy_s
+        if pipeline.inference is not None:
+            metrics.queue_depth.set(len(pipeline.inference.batcher))
+            busy_s = pipeline.inference.device.busy_s
+            metrics.device_busy_s.inc(busy_s - self._busy_s)
+            self._busy_s = busy_s
 
     async def _measure_lag(self) -> None:
         try:
-            lags = await asyncio.wait_for(self._pipeline.intake.lag(), _LAG_S)
+            lags = await asyncio.wait_for(self._pipeline.intake.lag(), _LAG_TIMEOUT_S)
         except (KafkaError, TimeoutError) as error:
             log.info("lag unknown: %s", error or type(error).__name__)
             return
         self._lag = sum(lags.values())
+        self._pipeline.load.update(self._lag, time.monotonic())
         metrics = self._pipeline.metrics
         metrics.lag.clear()
         for partition, lag in lags.items():

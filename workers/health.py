@@ -23,7 +23,7 @@ async def ready(pipeline: Pipeline) -> dict[str, Any]:
     """Return whether the model is loaded, Kafka and Redis answer, and batches finish while there is lag."""
     kafka, stalled = await asyncio.gather(_kafka_answers(pipeline), _stalled(pipeline))
     report = {
-        "model": pipeline.classify is not None or pipeline.stage == "prepare",
+        "model": pipeline.inference is not None or pipeline.stage == "prepare",
         "kafka": kafka,
         "assigned": pipeline.intake.n_rebalances > 0,
         "redis": pipeline.cache_writer.available,

@@ -6,6 +6,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info
 
+from workers.load import MODES
+
 _LATENCY_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _STAGE_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -41,7 +43,7 @@ class Metrics:
         )
         self.stage_s = Histogram(
             "sitrep_stage_seconds",
-            "Time per stage (decode: one fetch; image: one picture; classify, publish: one micro-batch)",
+            "Time per stage (decode: one fetch; image: one picture; encode, classify, publish: one micro-batch)",
             ["stage"],
             buckets=_STAGE_S,
             registry=registry,
@@ -66,6 +68,15 @@ class Metrics:
         )
         self.lag = Gauge(
             "sitrep_consumer_lag_posts", "Log-end offset minus committed offset", ["partition"], registry=registry
+        )
+        self.mode = Enum("sitrep_mode", "What findings are made from under load", states=list(MODES), registry=registry)
+        self.triage = Gauge("sitrep_triage_active", "1 while likely damage and casualties go first", registry=registry)
+        self.triaged = Counter("sitrep_triaged_posts", "Posts that triage rated", ["verdict"], registry=registry)
+        self.overtaken_s = Histogram(
+            "sitrep_overtaken_seconds",
+            "How long after its turn the first post of a micro-batch was taken",
+            buckets=_LATENCY_S,
+            registry=registry,
         )
         self.rebalances = Gauge("sitrep_rebalances", "Assignments since the start", registry=registry)
         self.build = Info("sitrep_build", "Version of Sitrep and of the model", registry=registry)

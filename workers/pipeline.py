@@ -26,13 +26,14 @@ from stream.reader import read_topic
 from stream.records import Alert, Finding, decode
 from stream.topics import Topics, topics
 from stream.transactions import Transactions
-from workers.batcher import MicroBatcher
 from workers.channel import DurableChannel
-from workers.classify import ClassifyStage
-from workers.device import Classifier, Device
+from workers.device import Classifier
 from workers.duplicates import DuplicateFilter
 from workers.errors import WorkerError
 from workers.gauges import Gauges
+from workers.inference import Inference
+from workers.load import LoadPolicy
+from workers.memory import PostMemory
 from workers.metrics import Metrics
 from workers.outcomes import Job, Outcomes
 from workers.prepare import PrepareStage
@@ -44,7 +45,6 @@ Stage = Literal["all", "prepare", "classify"]
 
 _COMMIT_S = 0.5
 _TRANSACTION_S = 0.05  # outcomes are not seen before
-_MEMORY_POSTS = 100_000
 
 
 class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
@@ -121,11 +121,11 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             folder=Path(settings.image_folder) if settings.image_folder else None,
             max_bytes=settings.max_record_bytes,
         )
-        self.batcher: MicroBatcher[Job] = MicroBatcher(max_batch=settings.max_batch, linger_s=settings.linger_s)
+        self.load = LoadPolicy(settings, on_change=metrics.mode.state)
         self.prepare = PrepareStage(
             images=self.images,
             duplicates=DuplicateFilter(
-                max_posts=_MEMORY_POSTS,
+                memory=PostMemory(self.topics.posts.name, max_posts=settings.remembered_posts),
                 metrics=metrics,
                 cache=self.cache,
                 breaker=self.breakers["look_ups"],
@@ -136,20 +136,19 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             forward=outcomes.forward if stage == "prepare" else self._to_batcher,
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
+            reliefs=lambda: self.load.reliefs,
         )
         self._gauges = Gauges(self)
-        self.device: Device | None = None
-        self.classify: ClassifyStage | None = None
+        self.inference: Inference | None = None
         if classifier is not None:
-            self.device = Device(classifier, timeout_s=settings.classify_timeout_s, max_hung=settings.max_hung_batches)
-            self.classify = ClassifyStage(
-                device=self.device,
+            self.inference = Inference(
+                settings,
+                classifier=classifier,
                 outcomes=outcomes,
                 metrics=metrics,
-                alert_threshold=settings.alert_threshold or classifier.alert_threshold,
-                max_batch=settings.max_batch,
-                on_fatal=on_fatal,
+                load=self.load,
                 on_dead_letter=self.prepare.forget,
+                on_fatal=on_fatal,
             )
 
     async def on_start(self) -> None:
@@ -168,13 +167,15 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         self.add_future(self._guard(self._commit()))
         self.add_future(self._guard(self._gauges.run()))
         self.add_future(self._guard(self.cache_writer.run()))
-        if self.classify is not None:
-            self.add_future(self._guard(self._form_batches()))
+        if self.inference is not None:
+            self.add_future(self._guard(self.inference.form_batches(self._batches.put)))
+            self.add_future(self._guard(self.inference.triage.run()))
 
     async def drain(self) -> None:
         """Stop fetching, finish what is in flight within the deadline, commit and leave the group."""
         start = time.monotonic()
-        self.batcher.hurry()
+        if self.inference is not None:
+            self.inference.batcher.hurry()
         done = await self.intake.drain()
         await self.intake.stop()
         if not done:
@@ -188,26 +189,26 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
     async def on_stop(self) -> None:
         """Close what `on_start` opened."""
         await self.intake.stop()
+        if self.inference is not None:
+            self.inference.stop()
         await self.images.stop()
         if self.transactions is not None:
             await self.transactions.stop()
         await self.outbox.stop()
         await self.cache.close()
-        if self.device is not None:
-            self.device.stop()
 
     async def on_fetched(self, fetched: Sequence[Accepted]) -> None:
         """Handle the records of one fetch of one partition."""
         if self.stage == "classify":
-            assert self.classify is not None
-            await self._to_batcher(await self.classify.read_prepared(fetched))
+            assert self.inference is not None
+            await self._to_batcher(await self.inference.classify.read_prepared(fetched))
         else:
             await self.prepare.run(fetched)
 
     async def on_batch(self, jobs: Sequence[Job]) -> None:
-        """Classify one micro-batch."""
-        assert self.classify is not None
-        await self.classify.run(jobs)
+        """Start to classify one micro-batch."""
+        assert self.inference is not None
+        await self.inference.classify.run(jobs)
 
     @property
     def stalled_s(self) -> float:
@@ -233,17 +234,14 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         )
 
     async def _to_batcher(self, jobs: Sequence[Job]) -> None:
-        self.batcher.put(jobs)
+        assert self.inference is not None
+        self.inference.batcher.put(jobs)
 
     async def _fetch(self) -> None:
         while not self.should_stop:
             for fetched in await self.intake.fetch():
                 if fetched:
                     await self._fetched.put(fetched)
-
-    async def _form_batches(self) -> None:
-        while not self.should_stop:
-            await self._batches.put(await self.batcher.next_batch())
 
     async def _commit(self) -> None:
         while not self.should_stop:

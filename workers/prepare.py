@@ -16,8 +16,9 @@ from stream.errors import ImagePoolStopped, ImageUnavailable, InvalidRecord
 from stream.headers import Cause, first_header
 from stream.images import ImagePool
 from stream.intake import Accepted
-from stream.records import JSON, Origin, Post, PreparedImage, PreparedPost, decode_post
+from stream.records import JSON, TEXT_ONLY, Origin, Post, PreparedImage, PreparedPost, decode_post
 from workers.duplicates import DuplicateFilter
+from workers.load import Reliefs
 from workers.metrics import Metrics
 from workers.outcomes import Job, Outcomes
 
@@ -37,7 +38,9 @@ class PrepareStage:
         forward: Callable[[Sequence[Job]], Awaitable[None]],
         max_record_bytes: int,
         on_fatal: Callable[[BaseException], None],
+        reliefs: Callable[[], Reliefs] = Reliefs,
     ) -> None:
+        self._reliefs = reliefs
         self._images = images
         self._duplicates = duplicates
         self._outcomes = outcomes
@@ -71,14 +74,18 @@ class PrepareStage:
         if known:
             await self._outcomes.duplicates(known)
         fresh = [one for one, verdict in zip(posts, verdicts, strict=True) if verdict is None]
-        text_only = [one for one in fresh if not one[1].images]
-        if text_only:
-            await self._forward([_job(accepted, post, origin, None, []) for accepted, post, origin in text_only])
-        for accepted, post, origin in fresh:
-            if post.images:
-                task = asyncio.create_task(self._guarded(self._with_image(accepted, post, origin)))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        unpictured: list[tuple[Accepted, Post, Origin]] = []
+        pictured: list[tuple[Accepted, Post, Origin]] = []
+        spared = self._reliefs().text_only
+        for one in fresh:
+            looked_at = one[1].images and not (spared and one[1].text.strip())
+            (pictured if looked_at else unpictured).append(one)
+        if unpictured:
+            await self._forward([_job(*one, None, [TEXT_ONLY] if one[1].images else []) for one in unpictured])
+        for one in pictured:
+            task = asyncio.create_task(self._guarded(self._with_image(*one)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def forget(self, job: Job) -> None:
         """Let a post that became a dead letter come again."""

@@ -19,6 +19,7 @@ CONFIG_FILE: Final = "sitrep.toml"
 SHIPPED_CHECKPOINT: Final = Path(__file__).resolve().parent.parent / "model" / "checkpoints" / "compact"
 
 Positive = Annotated[int, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
@@ -65,8 +66,48 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_record_bytes: Annotated[Positive, Meta(description="largest record that is read as a post")] = 2_097_152
     max_in_flight: Annotated[Positive, Meta(description="posts accepted and not yet acknowledged, per worker")] = 2_000
     max_in_flight_bytes: Annotated[Positive, Meta(description="bytes of the same")] = 67_108_864
+    remembered_posts: Annotated[
+        int,
+        Meta(
+            gt=0,
+            le=100_000_000,
+            description="the latest posts that a worker remembers to tell duplicates; about 50 bytes each, taken at"
+            " the start; Redis, when it answers, remembers more",
+        ),
+    ] = 100_000
     max_batch: Annotated[Positive, Meta(description="posts classified together at most")] = 32
     linger_s: Annotated[float, Meta(ge=0, description="longest wait to fill a micro-batch, from its first post")] = 0.05
+    target_latency_s: Annotated[
+        Seconds,
+        Meta(description="latency that micro-batches are kept small for, of posts that need not queue"),
+    ] = 1.0
+    triage_lag_posts: Annotated[
+        Count,
+        Meta(description="consumer lag above which likely damage and casualties go first; 0 or exactly_once: never"),
+    ] = 1_000
+    triage_window_posts: Annotated[
+        Positive, Meta(description="posts that wait, the oldest, among which triage puts some first")
+    ] = 2_000
+    triage_urgent_prob: Annotated[
+        float, Meta(ge=0, le=1, description="probability of damage or casualties at which a post goes first")
+    ] = 0.5
+    max_overtake_s: Annotated[
+        float, Meta(ge=0, description="longest that a post may be overtaken, from when it would have had its turn")
+    ] = 60.0
+    no_image_rationale_lag_posts: Annotated[
+        Count,
+        Meta(description="consumer lag above which labels come without image rationale, marked; 0: never"),
+    ] = 0
+    text_only_lag_posts: Annotated[
+        Count,
+        Meta(description="consumer lag above which pictures of posts with text are not looked at, marked; 0: never"),
+    ] = 0
+    degrade_after_s: Annotated[
+        float, Meta(ge=0, description="how long lag must stay above its threshold before a degraded mode goes on")
+    ] = 10.0
+    recover_share: Annotated[
+        float, Meta(ge=0, le=1, description="share of its threshold below which lag switches triage or a mode off")
+    ] = 0.5
     classify_timeout_s: Annotated[
         Seconds, Meta(description="a micro-batch that takes longer is split and tried again")
     ] = 60.0

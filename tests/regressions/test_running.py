@@ -35,7 +35,7 @@ async def test_busy_classifier_does_not_stop_the_heartbeats(field: Field) -> Non
             watching = asyncio.create_task(watch())
             await field.settled(20)
             watching.cancel()
-            assert app.pipeline.device is not None and app.pipeline.device.busy_s >= 1.8
+            assert app.pipeline.inference is not None and app.pipeline.inference.device.busy_s >= 1.8
             assert app.pipeline.intake.n_rebalances == 1
         await until(lambda: any(gap >= 1.5 for [gap] in worker.notes), why=lambda: worker.log)
     assert max(gaps) < 1.0
@@ -50,9 +50,9 @@ async def test_posts_in_flight_are_bounded(field: Field) -> None:
             seen = []
             start = time.monotonic()
             while time.monotonic() - start < 1.5:
-                seen.append((app.pipeline.intake.n_in_flight, len(app.pipeline.batcher)))
+                seen.append((app.pipeline.intake.n_in_flight, len(app.pipeline.inference.batcher)))
                 await asyncio.sleep(0.01)
-            assert app.pipeline.classify is not None and 0 < (await field.committed()).get(0, 0) < 400
+            assert app.pipeline.inference is not None and 0 < (await field.committed()).get(0, 0) < 400
         await until(lambda: worker.notes, why=lambda: worker.log)
         assert worker.notes[0][0] > 300
     assert 4 < max(n for n, _ in seen) <= 20
@@ -119,7 +119,7 @@ async def test_long_linger_does_not_hold_up_a_stop(field: Field) -> None:
     with naive("take-within-long", field) as worker:
         await until(lambda: "Worker ready" in worker.log, why=lambda: worker.log)
         async with running(field, linger_s=30, max_batch=1_000, drain_timeout_s=15) as app:
-            await until(lambda: len(app.pipeline.batcher) == 10)
+            await until(lambda: len(app.pipeline.inference.batcher) == 10)
             worker.interrupt()
             start = time.monotonic()
         took_s = time.monotonic() - start

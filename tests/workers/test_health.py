@@ -29,7 +29,7 @@ def pipeline(**changes: Any) -> Any:
     return SimpleNamespace(
         settings=Settings(ready_stall_s=10.0),
         stage=changes.get("stage", "all"),
-        classify=changes.get("classify", object()),
+        inference=changes.get("inference", object()),
         intake=SimpleNamespace(n_rebalances=changes.get("n_rebalances", 1), reach=reach),
         cache_writer=SimpleNamespace(available=changes.get("redis", True)),
         stalled_s=changes.get("stalled_s", 0.0),
@@ -40,8 +40,8 @@ def pipeline(**changes: Any) -> Any:
     ("changes", "wrong"),
     [
         ({}, None),
-        ({"stage": "prepare", "classify": None}, None),
-        ({"classify": None}, "model"),
+        ({"stage": "prepare", "inference": None}, None),
+        ({"inference": None}, "model"),
         ({"kafka": "refuses"}, "kafka"),
         ({"kafka": "hangs"}, "kafka"),
         ({"n_rebalances": 0}, "assigned"),

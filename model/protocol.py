@@ -1,0 +1,154 @@
+"""The protocol for numbers, from finished encoders to the file of figures; fits heads and fusions, no encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model import crossval, fit_text, summary
+from model.corpus import Corpus
+from model.crossval import View, Views
+from model.data import TextRow
+from model.heads import apply_fusion
+from model.measures import Labels, Probs, calibration_error, classification, probability_drop
+from model.network import TextDecider, TextSelector
+from model.text_kit import TextKit
+
+FOLDS = (
+    "official test rows with pixels, 5 grouped stratified folds (seed 0), each predicted by heads fitted on the others;"
+    " encoders never saw a test row; runs differ in the seed of image head and fusion, encoders are one run"
+)
+OFFICIAL = "text only, official train split to official test split, calibrated on the official dev split"
+_SCORES = ("macro_f1", "accuracy", "weighted_f1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """The text models of one training run, and the vectors they read."""
+
+    kit: TextKit
+    reader: TextDecider
+    selector: TextSelector
+    decider: TextDecider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One figure, a run for each seed; `key` is the summary's."""
+
+    key: str
+    runs: list[float]
+    rows: int
+
+
+def write_figures(
+    path: Path, corpus: Corpus, texts: Texts, system: Views, dual: Views, whole: View, n_seeds: int
+) -> None:
+    """Puts the system's figures, those of the larger tower in its place, and those without a rationale in the file."""
+    rows = [*system_figures(system, n_seeds), *whole_figures(system, whole, corpus, texts, n_seeds)]
+    rows += gap_figures(rows, dual, n_seeds)
+    for one in rows:
+        summary.add(path, one.key, one.runs, one.rows, FOLDS)
+    for one in official_figures(corpus, texts):
+        summary.add(path, one.key, one.runs, one.rows, OFFICIAL)
+
+
+def system_figures(views: Views, n_seeds: int) -> list[Measured]:
+    """Every held-out row is predicted once per seed, from its rationale, from everything, and without it."""
+    labels = views.labels.numpy()
+    text_fusion = crossval.fit_text_fusion(views.text_dev, views.dev_labels)
+    runs = [crossval.cross_validate(views, seed) for seed in range(n_seeds)]
+    both = [run["rationale"] for run in runs]
+    drops = [_macro_f1(labels, run["full"]) - _macro_f1(labels, run["removed"]) for run in runs]
+    comprehensive = [probability_drop(run["full"], run["removed"]) for run in runs]
+    sufficient = [probability_drop(run["full"], run["rationale"]) for run in runs]
+    n_rows = len(labels)
+    return [
+        *_by_pixels("rationale_only", views, both),
+        *_scores("text_rationale_only", labels, [apply_fusion(text_fusion, views.rationale.text, None)]),
+        *_scores("image_rationale_only", labels, [run["image"] for run in runs]),
+        Measured(key="calibration.ece", runs=[calibration_error(labels, probs) for probs in both], rows=n_rows),
+        Measured(key="macro_f1_drop", runs=drops, rows=n_rows),
+        Measured(key="comprehensiveness", runs=comprehensive, rows=n_rows),
+        Measured(key="sufficiency", runs=sufficient, rows=n_rows),
+    ]
+
+
+def whole_figures(views: Views, whole: View, corpus: Corpus, texts: Texts, n_seeds: int) -> list[Measured]:
+    """Without any rationale: a head of its own on whole images, the reader on whole texts, and the linear baseline."""
+    labels = views.labels.numpy()
+    shown = replace(views, rationale=whole, full=whole, removed=whole)
+    runs = [crossval.cross_validate(shown, seed) for seed in range(n_seeds)]
+    text_fusion = crossval.fit_text_fusion(read_whole(corpus.dev, texts), views.dev_labels)
+    return [
+        *_by_pixels("unconstrained", views, [run["rationale"] for run in runs]),
+        *_scores("unconstrained", labels, [run["image"] for run in runs], ".image_only"),
+        *_scores("unconstrained", labels, [apply_fusion(text_fusion, whole.text, None)], ".text_only"),
+        *_scores("unconstrained", labels, [views.baseline.exp().numpy()], ".tfidf_text_only"),
+    ]
+
+
+def gap_figures(system: Sequence[Measured], dual: Views, n_seeds: int) -> list[Measured]:
+    """The larger tower under the same rationales, and how far the shipped one stays behind it, seed by seed."""
+    runs = [crossval.cross_validate(dual, seed) for seed in range(n_seeds)]
+    labels = dual.labels.numpy()
+    large = _scores("rationale_only", labels, [run["rationale"] for run in runs], ".dual")
+    large += _scores("image_rationale_only", labels, [run["image"] for run in runs], ".dual")
+    small = next(one for one in system if one.key == "rationale_only.macro_f1")
+    gaps = [a - b for a, b in zip(large[0].runs, small.runs, strict=True)]
+    return [*large, Measured(key="compact.macro_f1_gap", runs=gaps, rows=len(labels))]
+
+
+def official_figures(corpus: Corpus, texts: Texts) -> list[Measured]:
+    """All official test texts, whole and from their rationales, and the linear baseline."""
+    labels = np.array([row.label for row in corpus.test])
+    dev_labels = torch.tensor([row.label for row in corpus.dev])
+
+    def fused(dev: Tensor, test: Tensor) -> Probs:
+        return apply_fusion(crossval.fit_text_fusion(dev, dev_labels), test, None)
+
+    def from_rationale(rows: Sequence[TextRow]) -> Tensor:
+        items = crossval.shown_items(rows, "rationale", texts.kit, texts.selector)
+        return fit_text.decide_texts(texts.decider, texts.kit.embeddings, items)
+
+    whole = fused(read_whole(corpus.dev, texts), read_whole(corpus.test, texts))
+    rationale = fused(from_rationale(corpus.dev), from_rationale(corpus.test))
+    baseline = crossval.tfidf(corpus.train, [row.text for row in corpus.test]).exp().numpy()
+    return [
+        *_scores("official_text", labels, [whole]),
+        *_scores("official_text", labels, [rationale], ".rationale_only"),
+        *_scores("official_text", labels, [baseline], ".tfidf"),
+    ]
+
+
+def read_whole(rows: Sequence[TextRow], texts: Texts) -> Tensor:
+    """The reader's class log-probabilities (N, 5) of whole texts."""
+    items = crossval.shown_items(rows, "full", texts.kit, texts.selector)
+    return fit_text.decide_texts(texts.reader, texts.kit.embeddings, items)
+
+
+def _by_pixels(name: str, views: Views, runs: Sequence[Probs]) -> list[Measured]:
+    labels = views.labels.numpy()
+    restored: npt.NDArray[np.bool_] = np.array([kind == "restored" for kind in views.pixels])
+    found = _scores(name, labels, runs)
+    for suffix, rows in ((".restored_pixels", restored), (".original_pixels", ~restored)):
+        found += _scores(name, labels[rows], [probs[rows] for probs in runs], suffix)
+    return found
+
+
+def _scores(name: str, labels: Labels, runs: Sequence[Probs], suffix: str = "") -> list[Measured]:
+    scored = [classification(labels, probs) for probs in runs]
+    return [
+        Measured(key=f"{name}.{measure}{suffix}", runs=[float(str(one[measure])) for one in scored], rows=len(labels))
+        for measure in _SCORES
+    ]
+
+
+def _macro_f1(labels: Labels, probs: Probs) -> float:
+    return float(str(classification(labels, probs)["macro_f1"]))

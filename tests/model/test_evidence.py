@@ -1,0 +1,62 @@
+"""Decisive words are found by what the reader answers, and the search keeps to its budget."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model import checkpoint, fit_text
+from model.batches import TokenItem
+from model.evidence import decisive_words
+from model.network import TextDecider
+from model.testing import tiny_checkpoint
+from model.text_kit import TextKit
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> TextKit:
+    network, config, tokenizer = checkpoint.load(tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint"))
+    return TextKit(
+        tokenizer=tokenizer,
+        tokenizer_json="",
+        embeddings=network.embeddings,
+        config=config.text,
+        selection=replace(config.selection, max_word_share=0.34, min_words=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def reader(kit: TextKit) -> TextDecider:
+    """A reader that learnt one thing: `bridge` means class 1, `music` class 2, all else class 0."""
+    torch.manual_seed(0)
+    reader = TextDecider(kit.config, 5)
+    texts = {"bridge": 1, "music": 2}
+    fillers = ("the city street power", "relief after water", "house road fire people")
+    items = []
+    for filler in fillers * 6:
+        for word, label in (*texts.items(), ("city", 0)):
+            words = kit.tokenizer.split(f"{filler} {word} near")
+            items.append(TokenItem(input_ids=kit.tokenizer.encode(words).input_ids, label=label))
+            shown = kit.tokenizer.encode_selected(words, [len(words) - 2]).input_ids
+            items.append(TokenItem(input_ids=shown, label=label))
+    settings = fit_text.FitSettings(n_epochs=12, batch_size=12, learning_rate=3e-3, head_learning_rate=1e-2)
+    fit_text.fit_decider(reader, kit.embeddings, items, settings, torch.ones(5))
+    return reader
+
+
+@pytest.mark.parametrize("word", ["bridge", "music"])
+def test_the_word_that_decides_comes_first(kit: TextKit, reader: TextDecider, word: str) -> None:
+    words = kit.tokenizer.split(f"the city {word} street power near")
+    (found,) = decisive_words([words], kit, reader)
+    assert words[found[0]].form == word
+
+
+def test_the_budget_holds(kit: TextKit, reader: TextDecider) -> None:
+    posts = [kit.tokenizer.split("the city bridge street power near relief after water"), kit.tokenizer.split("music")]
+    found = decisive_words(posts, kit, reader)
+    assert 1 <= len(found[0]) <= 3 and found[1] == [0]
+
+
+def test_words_that_are_no_evidence_are_never_found(kit: TextKit, reader: TextDecider) -> None:
+    posts = [kit.tokenizer.split("https://t.co/x @user ..."), kit.tokenizer.split("https://t.co/x bridge @user")]
+    assert decisive_words(posts, kit, reader) == [[], [1]]

@@ -1,0 +1,55 @@
+"""Integer layers stay near the float ones and give a row the same bytes in any company."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from model.int8 import Int8Linear, to_int8
+
+
+def _layer(seed: int = 0, inputs: int = 256, outputs: int = 320) -> nn.Linear:
+    torch.manual_seed(seed)
+    return nn.Linear(inputs, outputs)
+
+
+def test_hand_computed_products() -> None:
+    linear = nn.Linear(2, 1)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[127.0, -63.5]]))
+        linear.bias.fill_(1.0)
+    # weights 127 and -64 (half to even) steps of 1; inputs 127 and 0 steps of 2 / 127
+    out = Int8Linear(linear)(torch.tensor([[2.0, 0.0]]))
+    torch.testing.assert_close(out, torch.tensor([[127.0 * 2.0 + 1.0]]))
+
+
+def test_outputs_stay_within_the_rounding_bound() -> None:
+    linear = _layer()
+    x = torch.randn(40, 256)
+    exact, rounded = linear(x), Int8Linear(linear)(x)
+    assert (exact - rounded).norm() / exact.norm() < 0.015
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 39), st.integers(0, 99))
+def test_a_row_does_not_depend_on_its_batch(n_rows: int, which: int, seed: int) -> None:
+    layer = Int8Linear(_layer())
+    x = torch.randn(n_rows, 256, generator=torch.Generator().manual_seed(seed)) * 3
+    row = which % n_rows
+    assert torch.equal(layer(x)[row], layer(x[row : row + 1])[0])
+
+
+def test_an_all_zero_row_gives_the_bias() -> None:
+    linear = _layer()
+    torch.testing.assert_close(Int8Linear(linear)(torch.zeros(1, 256))[0], linear.bias)
+
+
+def test_leading_dimensions_are_kept() -> None:
+    assert Int8Linear(_layer())(torch.randn(2, 3, 256)).shape == (2, 3, 320)
+
+
+def test_small_heads_stay_exact() -> None:
+    module = nn.Sequential(_layer(), nn.Linear(320, 5))
+    to_int8(module)
+    assert isinstance(module[0], Int8Linear)
+    assert isinstance(module[1], nn.Linear)

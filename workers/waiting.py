@@ -1,0 +1,172 @@
+"""Posts that wait for a micro-batch: who goes next, and with whom. Pure: no clock, no loop, no Kafka.
+
+First in, first out, but for two things. Posts rated urgent go first, out of a bounded window and past no post
+for longer than a bound. And a batch holds posts of one kind, of similar length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+Shape = tuple[str, int]  # kind, length in characters: they decide with whom a post shares a batch
+
+_CHOICE: Final = 4  # a batch is chosen among so many times its size
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Waiting(Generic[T]):
+    """A post that waits; `number` is its place in the order of arrival."""
+
+    post: T
+    kind: str
+    n_chars: int
+    number: int
+    arrived_s: float
+    rated: bool = False
+    urgent: bool = False
+    taken: bool = False
+
+
+@dataclass(slots=True)
+class _Queue(Generic[T]):
+    """The waiting posts of one kind in order of arrival, those rated urgent a second time."""
+
+    all: deque[Waiting[T]]
+    urgent: deque[Waiting[T]]
+    n: int = 0
+
+    def head(self) -> Waiting[T] | None:
+        return _head(self.all)
+
+
+class WaitingRoom(Generic[T]):
+    """At most the first `window_posts` are given out to be rated; none is overtaken for over `max_overtake_s`."""
+
+    def __init__(self, shape: Callable[[T], Shape], *, window_posts: int, max_overtake_s: float) -> None:
+        self._shape = shape
+        self._window_posts = window_posts
+        self._max_overtake_s = max_overtake_s
+        self._queues: dict[str, _Queue[T]] = {}
+        self._unrated: deque[Waiting[T]] = deque()
+        self._n_rated = 0  # of those that wait
+        self._n_added = 0
+        self._n_taken = 0
+        self._turns: deque[tuple[int, float]] = deque()  # (posts taken so far, when)
+
+    def __len__(self) -> int:
+        return self._n_added - self._n_taken
+
+    def add(self, posts: Iterable[T], now_s: float) -> None:
+        """Let posts in, in their order."""
+        for post in posts:
+            kind, n_chars = self._shape(post)
+            waiting = Waiting(post=post, kind=kind, n_chars=n_chars, number=self._n_added, arrived_s=now_s)
+            queue = self._queues.get(kind)
+            if queue is None:
+                queue = self._queues[kind] = _Queue(deque(), deque())
+            queue.all.append(waiting)
+            queue.n += 1
+            self._unrated.append(waiting)
+            self._n_added += 1
+
+    def count(self, kind: str) -> int:
+        """Return how many of a kind wait."""
+        queue = self._queues.get(kind)
+        return queue.n if queue is not None else 0
+
+    def kinds(self) -> list[str]:
+        """Return the kinds that wait."""
+        return [kind for kind, queue in self._queues.items() if queue.n]
+
+    def head(self, kind: str) -> Waiting[T] | None:
+        """Return the oldest of a kind."""
+        return self._queues[kind].head()
+
+    def to_rate(self, n_posts: int) -> list[Waiting[T]]:
+        """Return the next posts of the window that nobody rated, oldest first; each is given out once."""
+        some: list[Waiting[T]] = []
+        while self._unrated and len(some) < n_posts and self._n_rated < self._window_posts:
+            waiting = self._unrated.popleft()
+            if not waiting.taken:
+                waiting.rated = True
+                self._n_rated += 1
+                some.append(waiting)
+        return some
+
+    def rate(self, some: Sequence[Waiting[T]], urgent: Sequence[bool]) -> None:
+        """Say which of them are urgent; those taken meanwhile need it no more."""
+        for waiting, is_urgent in zip(some, urgent, strict=True):
+            if is_urgent and not waiting.taken:
+                waiting.urgent = True
+                self._queues[waiting.kind].urgent.append(waiting)
+
+    def first(self, now_s: float) -> Waiting[T] | None:
+        """Return whose turn it is: the oldest when it was overtaken for too long, else the first urgent one."""
+        heads = [head for queue in self._queues.values() if (head := queue.head()) is not None]
+        if not heads:
+            return None
+        oldest = min(heads, key=lambda head: head.number)
+        while self._turns and self._turns[0][0] <= oldest.number:
+            self._turns.popleft()
+        if self.overtaken_s(oldest, now_s) >= self._max_overtake_s:
+            return oldest
+        urgent = [head for queue in self._queues.values() if (head := _head(queue.urgent)) is not None]
+        return min(urgent, key=lambda head: head.number) if urgent else oldest
+
+    def overtaken_s(self, waiting: Waiting[T], now_s: float) -> float:
+        """Return how long ago a post would have been taken had all gone in order; 0 before its turn."""
+        if not self._turns or self._turns[-1][0] <= waiting.number:
+            return 0.0
+        return next((now_s - when_s for n_taken, when_s in self._turns if n_taken > waiting.number), 0.0)
+
+    def take(self, first: Waiting[T], n_posts: int, now_s: float) -> list[T]:
+        """Take a post and up to `n_posts` - 1 that go well with it: urgent ones if it is, then near its length.
+
+        One that was overtaken for too long goes with those that came next, whatever their length.
+        """
+        queue = self._queues[first.kind]
+        overdue = self.overtaken_s(first, now_s) >= self._max_overtake_s
+        in_order = overdue or first.urgent  # no post is passed over twice, by urgent ones and for its length
+        members = [first]
+        self._take(first)
+        while first.urgent and not overdue and len(members) < n_posts and (waiting := _head(queue.urgent)) is not None:
+            members.append(waiting)
+            self._take(waiting)
+        members += self._similar(queue, first, n_posts - len(members), choice_of=1 if in_order else _CHOICE)
+        self._turns.append((self._n_taken, now_s))
+        return [waiting.post for waiting in members]
+
+    def _similar(self, queue: _Queue[T], first: Waiting[T], n_posts: int, *, choice_of: int) -> list[Waiting[T]]:
+        """Take the posts nearest in length to the first one, out of the oldest few batches."""
+        choice: list[Waiting[T]] = []
+        while queue.all and len(choice) < choice_of * n_posts:
+            waiting = queue.all.popleft()
+            if not waiting.taken:
+                choice.append(waiting)
+        if len(choice) > n_posts:
+            near = sorted(choice, key=lambda one: abs(one.n_chars - first.n_chars))[:n_posts]
+        else:
+            near = choice
+        for waiting in near:
+            self._take(waiting)
+        queue.all.extendleft(waiting for waiting in reversed(choice) if not waiting.taken)
+        return near
+
+    def _take(self, waiting: Waiting[T]) -> None:
+        waiting.taken = True
+        self._n_taken += 1
+        self._n_rated -= waiting.rated
+        self._queues[waiting.kind].n -= 1
+        while self._unrated and self._unrated[0].taken:
+            self._unrated.popleft()
+
+
+def _head(queue: deque[Waiting[T]]) -> Waiting[T] | None:
+    while queue and queue[0].taken:
+        queue.popleft()
+    return queue[0] if queue else None

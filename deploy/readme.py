@@ -88,8 +88,8 @@ def overload_table() -> str:
     capacity = result["capacity"]["posts_per_s"]
     rows = [
         f"One worker, checkpoint {result['model']}, {result['machine']}; {result['factor']:g} times the {capacity:g}"
-        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts urgent,"
-        f" {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
+        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts"
+        f" urgent, {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
         "",
         "| scenario | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 | all done after "
         "| degraded findings |",

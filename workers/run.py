@@ -81,11 +81,12 @@ def _leave_in_time(app: SitrepApp, drain_timeout_s: float) -> None:
 
 def load_classifier(settings: Settings) -> Classifier:
     """Return the classifier, loaded and warmed up."""
-    from model import Example, ModelError, RationaleClassifier
+    from model import Example, ModelError
+    from model.loading import load_classifier as load_checkpoint
     from workers.device import warm_up
 
     try:
-        classifier = RationaleClassifier.load(
+        classifier = load_checkpoint(
             Path(settings.checkpoint), device=settings.device, n_threads=settings.threads or None
         )
         warm_up(classifier, Example(text="bridge down", image=np.zeros((64, 64, 3), dtype=np.uint8)))

@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from deploy.bench_tables import bench_tables
 from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
 
@@ -77,12 +78,18 @@ def chaos_table() -> str:
     return (ROOT / "tests" / "chaos" / "results" / "table.md").read_text("utf-8").strip()
 
 
+def bench_table() -> str:
+    """Return what `make bench` measured; see `deploy.bench_tables`."""
+    return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "metrics": metrics_table,
     "model": model_table,
     "replay": replay_table,
     "chaos": chaos_table,
+    "bench": bench_table,
 }
 
 

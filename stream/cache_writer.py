@@ -23,7 +23,7 @@ REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 _Waiting = tuple[Finding | Alert, bytes | None]
 
-_MAX_WRITE = 256
+_MAX_WRITE = 1_024
 _PROBE_S = 1.0
 _REFILL_PAUSE_S = 5.0
 
@@ -55,6 +55,7 @@ class CacheWriter:
         self._wake = asyncio.Event()
         self._incomplete = False
         self._next_refill_s = 0.0
+        self._look_s = 0.0  # when to look again whether Redis still has its data
         self.n_dropped = 0
 
     def offer(
@@ -82,7 +83,9 @@ class CacheWriter:
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
-            await self._until_answered(self._make_whole)
+            if asyncio.get_running_loop().time() >= self._look_s:
+                await self._until_answered(self._make_whole)
+                self._look_s = asyncio.get_running_loop().time() + _PROBE_S
             self._wake.clear()
             if self.n_buffered:
                 await self._until_answered(self._write_some)
@@ -140,6 +143,7 @@ class CacheWriter:
             return
         if state.attempt_number == 1:
             log.warning("Redis is away, findings wait: %s", error)
+        self._look_s = 0.0
         self._on_error()
 
 

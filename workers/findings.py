@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +40,7 @@ def example(prepared: PreparedPost) -> Example:
 def check_prediction(prediction: Prediction, classes: tuple[str, ...]) -> None:
     """Raise `InvalidPrediction` unless the probabilities are a distribution over the classes."""
     probs = prediction.probs
-    if len(probs) != len(classes) or not all(map(probs.__contains__, classes)) or prediction.label not in probs:
+    if probs.keys() != _as_set(classes) or prediction.label not in probs:
         raise InvalidPrediction(f"classes {sorted(probs)} with label {prediction.label!r}, not {sorted(classes)}")
     values = probs.values()
     total = sum(values)  # not finite when one of them is not
@@ -105,6 +106,9 @@ def now_utc() -> datetime:
     """Return the time to the millisecond, as Kafka keeps it."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+_as_set = lru_cache(frozenset)  # of the classes, which are the same for every post
 
 
 def _rounded(p: float) -> float:

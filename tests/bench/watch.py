@@ -18,6 +18,7 @@ N_INDEXES = 2  # of the one class that the free classifier knows, and of all
 
 _LOOK_S = 0.02
 _SAMPLE_S = 0.25
+_FAMILY_S = 3.0
 
 
 class Stalled(RuntimeError):
@@ -26,27 +27,27 @@ class Stalled(RuntimeError):
 
 @dataclass(slots=True, kw_only=True)
 class Growth:
-    """How many records the topic held when, in seconds of the monotonic clock, from the first growth on."""
+    """How many records the topic held when, in seconds of the monotonic clock, from the last look at it empty on."""
 
     points: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def elapsed_s(self) -> float:
-        """From the first growth seen to the last record."""
+        """From the last look at the empty topic to the last record."""
         return self.points[-1][0] - self.points[0][0]
 
     @property
     def rate_per_s(self) -> float:
-        """Records after the first growth seen, over the time they took."""
-        (start_s, first), (end_s, last) = self.points[0], self.points[-1]
-        return (last - first) / (end_s - start_s) if end_s > start_s else float("nan")
+        """Records over that time."""
+        return self.points[-1][1] / self.elapsed_s
 
 
 @dataclass(slots=True, kw_only=True)
 class Usage:
-    """What a process and its children took: processor time between the first and the last look, and most memory."""
+    """What a process and its children took: processor time for the posts after the first growth, and most memory."""
 
     cpu_s: float = 0.0
+    n_posts: int = 0
     peak_rss_bytes: int = 0
 
 
@@ -73,7 +74,8 @@ class Watch:
         growth, usage = Growth(), Usage()
         family = _Family(pid)
         try:
-            last, last_growth_s, sampled_s, cpu_start_s = 0, time.monotonic(), 0.0, None
+            last, last_growth_s, sampled_s, cpu_start_s = 0, time.monotonic(), 0.0, 0.0
+            looked_s = last_growth_s
             while last < n_records:
                 await asyncio.sleep(look_s)
                 n_now = await self._n_done(consumer)
@@ -81,16 +83,19 @@ class Watch:
                 if n_now > last:
                     if last == 0:
                         cpu_start_s = family.cpu_s()
+                        usage.n_posts = n_records - n_now
+                        growth.points.append((looked_s, 0))
                     growth.points.append((now_s, n_now))
                     last, last_growth_s = n_now, now_s
                 elif not is_alive():
                     raise Stalled(f"its process ended at {last} of {n_records} records")
                 elif now_s - last_growth_s > timeout_s:
                     raise Stalled(f"{last} of {n_records} records after {timeout_s:g} s without another")
+                looked_s = now_s
                 if now_s - sampled_s > _SAMPLE_S:
                     sampled_s = now_s
                     usage.peak_rss_bytes = max(usage.peak_rss_bytes, family.rss_bytes())
-            usage.cpu_s = family.cpu_s() - (cpu_start_s or 0.0)
+            usage.cpu_s = family.cpu_s() - cpu_start_s
             usage.peak_rss_bytes = max(usage.peak_rss_bytes, family.rss_bytes())
         finally:
             await consumer.stop()
@@ -124,11 +129,18 @@ async def count(kafka: str, topic: str, n_posts: int) -> Counted:
     return Counted(lost=n_posts - len(seen), duplicated=n_records - len(seen))
 
 
+def cpu_s_of(pid: int) -> float:
+    """Return the processor seconds that a process and its children have taken."""
+    return _Family(pid).cpu_s()
+
+
 class _Family:
     """A process and its children, some of which may have ended."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
+        self._known: list[psutil.Process] = []
+        self._known_s = float("-inf")
 
     def cpu_s(self) -> float:
         total_s = 0.0
@@ -150,7 +162,10 @@ class _Family:
         return total
 
     def _members(self) -> list[psutil.Process]:
-        try:
-            return [self._process, *self._process.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        if time.monotonic() - self._known_s > _FAMILY_S:  # looking through all processes takes a while
+            self._known_s = time.monotonic()
+            try:
+                self._known = [self._process, *self._process.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                self._known = []
+        return self._known

@@ -15,7 +15,7 @@ from stream.outbox import Outbox, Outgoing
 from stream.records import encode
 from tests.bench.terms import Terms, terms_from_command_line
 from workers.channel import DurableChannel
-from workers.collector import calm_collector
+from workers.interpreter import tune_interpreter
 
 _COMMIT_S = 0.5
 _MAX_SENDING = 8
@@ -152,5 +152,5 @@ def build(terms: Terms) -> faust.App:
 
 if __name__ == "__main__":
     app = build(terms_from_command_line())
-    calm_collector()
+    tune_interpreter(log_level="warning")
     faust.Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False).execute_from_commandline()

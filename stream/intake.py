@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 __all__ = ["Accepted", "Fetched", "Intake", "confirm_all"]
 
 _POLL_MS = 200
+_SHARES = 16
 
 
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -191,7 +192,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         config = self._config
         if self._transactions is not None and self._transactions.n_staged >= config.max_in_flight:
             return False
-        return self.n_in_flight < config.max_in_flight and self.n_bytes_in_flight < config.max_in_flight_bytes
+        room = config.max_in_flight - self.n_in_flight
+        # not for a handful: a small fetch costs as much as a large one
+        worth_a_fetch = max(1, min(config.max_fetch, config.max_in_flight // _SHARES))
+        return room >= worth_a_fetch and self.n_bytes_in_flight < config.max_in_flight_bytes
 
     def _accept(self, partition: TopicPartition, records: list[ConsumerRecord]) -> Fetched | None:
         lease = self._leases.get(partition)

@@ -62,7 +62,7 @@ def make_finding(
         post_id=post.id,
         label=prediction.label,
         probability=_rounded(prediction.probs[prediction.label]),
-        probabilities={label: _rounded(p) for label, p in prediction.probs.items()},
+        probabilities={label: int(p * _STEPS + 0.5) / _STEPS for label, p in prediction.probs.items()},
         text=post.text,
         text_rationale=[Span(start=span.start, end=span.end, score=_rounded(span.score)) for span in prediction.spans],
         image_rationale=_image_rationale(prepared.image, prediction.image),
@@ -132,7 +132,7 @@ def _image_rationale(image: PreparedImage | None, rationale: Any) -> ImageRation
         height=height,
         rows=rationale.rows,
         cols=rationale.cols,
-        scores=[_rounded(score) for score in rationale.scores],
+        scores=[int(score * _STEPS + 0.5) / _STEPS for score in rationale.scores],
         selected=list(rationale.selected),
         boxes=[
             Box(

@@ -9,6 +9,8 @@ from tests.bench.work import classifier_for
 from workers.run import run_worker
 from workers.settings import load_settings
 
+_IN_FLIGHT = 2_000  # the default
+
 
 def main() -> int:
     """Run until stopped and return the exit code."""
@@ -19,6 +21,7 @@ def main() -> int:
         "prefix": terms.prefix,
         "web_port": terms.web_port,
         "max_batch": terms.max_batch,
+        "max_in_flight": max(_IN_FLIGHT, 8 * terms.max_batch),
         "threads": terms.threads,
         "device": terms.device,
         "log_level": "warning",

@@ -59,7 +59,7 @@ class CacheWriter:
         self.n_dropped = 0
 
     def offer(
-        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes] = ()
+        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes | None] = ()
     ) -> None:
         """Take findings to be written, as JSON too where that is there; never blocks, never raises."""
         self._buffer.extend(zip_longest(findings, encoded))

@@ -6,7 +6,7 @@ Sources: CloudEvents 1.0 Kafka protocol binding (binary mode), W3C Trace Context
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -55,7 +55,15 @@ def first_header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
     return None
 
 
-def cloudevents(*, source: str, event_type: str, time: datetime) -> Callable[[str, Mapping[str, str] | None], Headers]:
+class HeadersOf(Protocol):
+    """Returns the headers of an event, from its id and its trace context."""
+
+    def __call__(self, event_id: str, trace: Mapping[str, str] | None = None) -> Headers:
+        """Return them."""
+        ...
+
+
+def cloudevents(*, source: str, event_type: str, time: datetime) -> HeadersOf:
     """Return a function from an event's id, and its trace context, to its headers: for many events of one moment."""
     before = ("ce_specversion", b"1.0")
     after = [

@@ -197,7 +197,8 @@ class Outbox:
 
     def _fill(self, line: _Line, sending: _Sending, members: Sequence[int]) -> tuple[Any, list[int]]:
         """Return a batch of as many members as fit; none when the first is too large for any batch."""
-        batch, fitting = line.producer.create_batch(), []
+        batch = line.producer.create_batch()
+        fitting: list[int] = []
         append, records, now_ms = batch.append, sending.records, int(time.time() * 1000)
         for index in members:
             record = records[index]

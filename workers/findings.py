@@ -108,7 +108,9 @@ def now_utc() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-_as_set = lru_cache(frozenset)  # of the classes, which are the same for every post
+@lru_cache
+def _as_set(classes: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(classes)
 
 
 def _rounded(p: float) -> float:

@@ -19,7 +19,6 @@ class BatchHistogram(Histogram):
 
     def observe_many(self, amounts: Sequence[float]) -> None:
         """Observe each of the amounts."""
-        self._raise_if_not_observable()
         self._sum.inc(sum(amounts))
         for index, n in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
             self._buckets[index].inc(n)

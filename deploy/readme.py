@@ -87,9 +87,9 @@ def overload_table() -> str:
     result = json.loads((BENCH / "overload.json").read_text("utf-8"))
     capacity = result["capacity"]["posts_per_s"]
     rows = [
-        f"One worker, checkpoint {result['model']}, {result['machine']}; {result['factor']:g} times the {capacity:g}"
-        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts urgent,"
-        f" {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
+        f"One worker, classifier: {result['model']}, {result['machine']}; {result['factor']:g} times the"
+        f" {capacity:g} posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of"
+        f" the posts urgent, {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
         "",
         "| scenario | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 | all done after "
         "| degraded findings |",

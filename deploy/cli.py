@@ -17,6 +17,7 @@ from deploy import (
     commands_findings,
     commands_settings,
     commands_topics,
+    commands_train,
     commands_try,
     commands_work,
 )
@@ -39,6 +40,7 @@ commands_findings.register(app)
 commands_topics.register(app)
 commands_dead_letters.register(app)
 commands_evaluate.register(app)
+commands_train.register(app)
 commands_settings.register(app)
 
 

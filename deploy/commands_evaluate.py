@@ -136,14 +136,14 @@ def evaluate(
 
 
 def _runs(checkpoints: list[Path] | None, threads: int, out: Path, request: Request) -> list[dict[str, Any]]:
-    from model.classifier import RationaleClassifier
     from model.evaluate import evaluate as run
+    from model.loading import load_classifier
     from workers.settings import SHIPPED_CHECKPOINT
 
     made: list[dict[str, Any]] = []
     folders = checkpoints or [SHIPPED_CHECKPOINT]
     for number, folder in enumerate(folders, start=1):
-        classifier = RationaleClassifier.load(folder, n_threads=threads or None)
+        classifier = load_classifier(folder, n_threads=threads or None)
         into = out if len(folders) == 1 else out / f"run-{number}"
         made.append(run(classifier, request, into))
         typer.echo(_line(made[-1]))

@@ -11,6 +11,7 @@ import typer
 from deploy import options
 
 if TYPE_CHECKING:
+    from stream.book import PartitionCounts
     from stream.ledger import Ledger
     from stream.records import Origin
     from stream.topics import Topics
@@ -81,6 +82,10 @@ def check(
     wait_s: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait so long for missing outcomes.")
     ] = 0.0,
+    show_partitions: Annotated[
+        bool, typer.Option("--partitions", help="Show the counts of each partition and its range of offsets.")
+    ] = False,
+    show_ids: Annotated[bool, typer.Option("--ids", help="Show every accepted post with its outcome.")] = False,
     as_json: options.AsJson = False,
     kafka: options.Kafka = None,
     prefix: options.Prefix = None,
@@ -91,10 +96,16 @@ def check(
     import msgspec
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
-    ledger = asyncio.run(_checked(settings.kafka, options.topics_of(settings), wait_s))
+    ledger = asyncio.run(_checked(settings.kafka, options.topics_of(settings), wait_s, keep_ids=show_ids))
     if as_json:
         typer.echo(msgspec.json.encode(msgspec.to_builtins(ledger)))
     else:
+        for one in ledger.entries:
+            if one.outcome is not None:  # the missing follow below
+                typer.echo(f"{one.outcome:<11}  {_place(one.origin)}  {one.post_id}")
+        if show_partitions:
+            for part in ledger.partitions:
+                typer.echo(_counts(part))
         for entry in ledger.missing:
             typer.echo(f"missing    {_place(entry.origin)}  {entry.post_id}")
         for origin in ledger.extra:
@@ -108,13 +119,13 @@ def check(
         raise typer.Exit(1)
 
 
-async def _checked(bootstrap: str, topics: Topics, wait_s: float) -> Ledger:
+async def _checked(bootstrap: str, topics: Topics, wait_s: float, *, keep_ids: bool) -> Ledger:
     from stream.ledger import read_ledger
 
     deadline = time.monotonic() + wait_s
     while True:
         start = time.monotonic()
-        ledger = await read_ledger(bootstrap, topics)
+        ledger = await read_ledger(bootstrap, topics, keep_ids=keep_ids)
         now = time.monotonic()
         if not ledger.missing or now >= deadline:
             return ledger
@@ -133,6 +144,16 @@ async def _held(bootstrap: str, topics: Topics) -> list[int | None]:
         else:
             held.append(sum(bound.end - bound.first for bound in bounds.values()))
     return held
+
+
+def _counts(part: PartitionCounts) -> str:
+    if part.first == part.end:
+        return f"partition {part.partition}: no posts"
+    return (
+        f"partition {part.partition}, offsets {part.first} to {part.end - 1}: accepted={part.accepted}"
+        f" findings={part.findings} dead_letters={part.dead_letters} duplicates={part.duplicates}"
+        f" missing={part.missing}"
+    )
 
 
 def _place(origin: Origin) -> str:

@@ -146,13 +146,11 @@ def _prepare(file: Path, settings: Settings) -> PreparedImage:
 
 
 def _classify(text: str, image: PreparedImage | None, settings: Settings) -> Finding:
-    from model import RationaleClassifier
+    from model import load_classifier
     from stream.records import ModelInfo, Origin, Post, PreparedPost
     from workers.findings import check_prediction, example, make_finding, now_utc
 
-    classifier = RationaleClassifier.load(
-        Path(settings.checkpoint), device=settings.device, n_threads=settings.threads or None
-    )
+    classifier = load_classifier(Path(settings.checkpoint), device=settings.device, n_threads=settings.threads or None)
     prepared = PreparedPost(
         post=Post(id="explain", text=text, source="command line"),
         origin=Origin(topic="command-line", partition=0, offset=0),

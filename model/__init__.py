@@ -9,6 +9,7 @@ from model.records import CLASSES, Example, ImageRationale, Prediction, TextSpan
 
 if TYPE_CHECKING:
     from model.classifier import RationaleClassifier
+    from model.loading import load_classifier
 
 __all__ = [
     "CLASSES",
@@ -20,6 +21,7 @@ __all__ = [
     "Prediction",
     "RationaleClassifier",
     "TextSpan",
+    "load_classifier",
 ]
 
 
@@ -29,4 +31,8 @@ def __getattr__(name: str) -> Any:
         from model.classifier import RationaleClassifier
 
         return RationaleClassifier
+    if name == "load_classifier":
+        from model.loading import load_classifier
+
+        return load_classifier
     raise AttributeError(f"module 'model' has no attribute {name!r}")

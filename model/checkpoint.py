@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -44,26 +44,45 @@ def save(path: Path, network: Network, config: ModelConfig, tokenizer_json: str)
 def load(path: Path) -> tuple[Network, ModelConfig, WordTokenizer]:
     """The network with its stored weights, in eval mode; raises `CheckpointError` on any doubt."""
     config = load_config(path)
-    weights = _read(path / WEIGHTS)
-    digest = hashlib.sha256(weights).hexdigest()
-    if digest != config.weights_sha256:
-        raise CheckpointError(
-            f"{path / WEIGHTS} has sha256 {digest}, config.json expects {config.weights_sha256};"
-            " copy both files from the same release"
-        )
-    tokenizer = WordTokenizer.from_file(_existing(path / TOKENIZER), max_tokens=config.text.max_tokens)
-    if tokenizer.n_pieces != config.text.n_pieces:
-        raise CheckpointError(
-            f"{path / TOKENIZER} has {tokenizer.n_pieces} pieces, config.json expects {config.text.n_pieces};"
-            " copy both files from the same release"
-        )
+    state = load_weights(path, config.weights_sha256)
+    tokenizer = load_tokenizer(path, max_tokens=config.text.max_tokens, n_pieces=config.text.n_pieces)
     with torch.device("meta"):
         network = Network(config)
-    _fill(network, unpack(_decode(weights, path / WEIGHTS)), path / WEIGHTS)
+    fill(network, state, path / WEIGHTS)
     return network.eval(), config, tokenizer
 
 
 def load_config(path: Path) -> ModelConfig:
+    values = read_config(path)
+    if "kind" in values:
+        raise CheckpointError(f"{path} is a {values['kind']} checkpoint; load it with `model.load_classifier`")
+    return ModelConfig.parse(values)
+
+
+def load_weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
+    """The folder's float32 tensors, if the file is the one that config.json names."""
+    weights = _read(path / WEIGHTS)
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != expected_sha256:
+        raise CheckpointError(
+            f"{path / WEIGHTS} has sha256 {digest}, config.json expects {expected_sha256};"
+            " copy both files from the same release"
+        )
+    return unpack(_decode(weights, path / WEIGHTS))
+
+
+def load_tokenizer(path: Path, *, max_tokens: int, n_pieces: int) -> WordTokenizer:
+    tokenizer = WordTokenizer.from_file(_existing(path / TOKENIZER), max_tokens=max_tokens)
+    if tokenizer.n_pieces != n_pieces:
+        raise CheckpointError(
+            f"{path / TOKENIZER} has {tokenizer.n_pieces} pieces, config.json expects {n_pieces};"
+            " copy both files from the same release"
+        )
+    return tokenizer
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The decoded config.json of any kind of checkpoint, its keys not yet checked."""
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a checkpoint folder; give one that holds {WEIGHTS} and {CONFIG}")
     try:
@@ -72,7 +91,7 @@ def load_config(path: Path) -> ModelConfig:
         raise CheckpointError(f"{path / CONFIG} is not JSON ({error}); copy it again") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path / CONFIG} is not a JSON object; copy it again")
-    return ModelConfig.parse(values)
+    return values
 
 
 def as_stored(module: M) -> M:
@@ -83,13 +102,13 @@ def as_stored(module: M) -> M:
 
 
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Large matrices as int4 or int8, other large tensors as int8, with their scales; the rest as they are."""
+    """Large matrices as int4, other large tensors as int8, with their scales; the rest as they are."""
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu().contiguous()
         if tensor.ndim < 2 or tensor.numel() < _MIN_PACKED_SIZE:
             packed[name] = tensor.clone()
-        elif tensor.ndim == 2 and tensor.numel() >= _MIN_INT4_SIZE and tensor.shape[1] % int4.GROUP == 0:
+        elif _is_int4(tensor):
             packed[name + _INT4], packed[name + _SCALE] = int4.pack(tensor)
         else:
             rows = tensor.flatten(1)
@@ -97,6 +116,11 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             packed[name + _INT8] = torch.round(rows / scale[:, None]).to(torch.int8).view(tensor.shape)
             packed[name + _SCALE] = scale
     return packed
+
+
+def _is_int4(tensor: Tensor) -> bool:
+    is_matrix = tensor.numel() == tensor.shape[0] * tensor.shape[1]  # a linear layer, or a convolution of 1 x 1
+    return is_matrix and tensor.numel() >= _MIN_INT4_SIZE and tensor.shape[1] % int4.GROUP == 0
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +143,8 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _fill(network: Network, state: dict[str, Tensor], path: Path) -> None:
+def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Puts the tensors into the network for inference, if they are exactly its own and finite."""
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:

@@ -182,8 +182,13 @@ def rationale_rows(data: Path, event: str) -> list[RationaleRow]:
 
     `not_related` tweets are left out: people marked nearly all of them.
     """
+    return rationale_file(data / "rationales" / f"{event}.csv")
+
+
+def rationale_file(path: Path) -> list[RationaleRow]:
+    """One CSV of such tweets; columns tweet_id, tweet_text, corrected_label, informative_content."""
     rows: list[RationaleRow] = []
-    for row in _csv(data / "rationales" / f"{event}.csv"):
+    for row in _csv(path):
         name = row["corrected_label"]
         spans = find_spans(row["tweet_text"], row["informative_content"])
         if name in MERGED and not name.startswith("not_related") and spans:
@@ -198,11 +203,11 @@ def rationale_rows(data: Path, event: str) -> list[RationaleRow]:
     return rows
 
 
-def read_image(path: Path) -> Pixels:
-    """RGB pixels, down-scaled to at most 384 on the long edge."""
+def read_image(path: Path, max_edge_px: int = _MAX_EDGE_PX) -> Pixels:
+    """RGB pixels, down-scaled to at most `max_edge_px` on the long edge."""
     with Image.open(path) as image:
         rgb = image.convert("RGB")
-        rgb.thumbnail((_MAX_EDGE_PX, _MAX_EDGE_PX))
+        rgb.thumbnail((max_edge_px, max_edge_px))
         return np.array(rgb)
 
 

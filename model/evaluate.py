@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model import evaluation_report, faithfulness, summary
 from model.classifier import RationaleClassifier
@@ -17,6 +17,9 @@ from model.labelled_posts import Choice, read_posts
 from model.labels import read_label_map
 from model.table_file import read_table
 from model.views import for_task, tasks_of
+
+if TYPE_CHECKING:
+    from model.joint.classifier import JointClassifier
 
 # what a run adds to the summary under a key, and where that stands in its metrics
 _CLASSIFIED = {"accuracy": "accuracy", "macro_f1": "macro_f1"}
@@ -35,6 +38,10 @@ class NothingToAdd(ModelError):
     """The runs have no such figure; the message names it and the fix."""
 
 
+class NotComparable(ModelError):
+    """The checkpoint is of a kind that this cannot be measured on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One table, which of its rows, and what is asked of them."""
@@ -47,8 +54,12 @@ class Request:
     faithful: faithfulness.Settings | None = None
 
 
-def evaluate(classifier: RationaleClassifier, request: Request, out: Path) -> dict[str, Any]:
+def evaluate(classifier: RationaleClassifier | JointClassifier, request: Request, out: Path) -> dict[str, Any]:
     """Judges the chosen posts, writes the folder and returns what stands in its `metrics.json`."""
+    if request.faithful is not None and not isinstance(classifier, RationaleClassifier):
+        raise NotComparable(
+            f"{classifier.version} is a joint checkpoint: --faithful compares patch scores of the shipped kind only"
+        )
     tasks = tasks_of(classifier)
     label_map = read_label_map(request.label_map, tasks) if request.label_map is not None else None
     table = read_table(request.data)
@@ -70,6 +81,7 @@ def evaluate(classifier: RationaleClassifier, request: Request, out: Path) -> di
     }
     made |= metrics(judged, classes)
     if request.faithful is not None:
+        assert isinstance(classifier, RationaleClassifier)
         made["image_faithfulness"] = faithfulness.measure(classifier, found.posts, request.faithful)
     evaluation_report.write(out, judged, made, classes)
     return made

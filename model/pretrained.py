@@ -103,12 +103,17 @@ def _fold(conv: torch.nn.Conv2d, state: Mapping[str, Tensor], conv_name: str, no
         conv.bias.copy_(state[f"{norm_name}.bias"] - state[f"{norm_name}.running_mean"] * gain)
 
 
+def clip_state(weights: Path) -> dict[str, Tensor]:
+    """CLIP ViT-B/16's vision tower by Hugging Face's names, de-quantised from its int8 ONNX file; needs onnx."""
+    return _dequantised(weights / _CLIP)
+
+
 def clip_tower(weights: Path, n_layers: int = 12) -> VisionTower:
     """The first layers of CLIP ViT-B/16's vision tower, de-quantised from its int8 ONNX file; needs onnx.
 
     CLIP's normalisation is folded into the patch embedding, which reads `patches.to_pixel_values`.
     """
-    state = _dequantised(weights / _CLIP)
+    state = clip_state(weights)
     tower = VisionTower(size_px=224, patch_px=16, width=768, n_layers=n_layers, n_heads=12)
     names = {"out": "self_attn.out_proj", "attention_norm": "layer_norm1", "output_norm": "layer_norm2"}
     names |= {"up": "mlp.fc1", "down": "mlp.fc2"}

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
-from model.config import SelectionConfig
 from model.text import Word
 
 
+class WordLimits(Protocol):
+    """How much of the text may be a rationale; every kind of checkpoint's config has it."""
+
+    @property
+    def word_threshold(self) -> float: ...
+    @property
+    def max_word_share(self) -> float: ...
+    @property
+    def min_words(self) -> int: ...
+
+
 def choose_words(
-    words: Sequence[Word], scores: Sequence[float], limits: SelectionConfig, *, n_read: int | None = None
+    words: Sequence[Word], scores: Sequence[float], limits: WordLimits, *, n_read: int | None = None
 ) -> list[int]:
     """Indices of the best words at or above the threshold, within the budget, in text order.
 

@@ -13,6 +13,7 @@ from model.text import Segmenter, Word, split_words
 
 HIDDEN = "*"  # what stage 2 reads in place of hidden words
 _MAX_WORD_PIECES = 16
+_BERT_PIECES, _MPNET_PIECES = ("[CLS]", "[SEP]", "[PAD]"), ("<s>", "</s>", "<pad>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,9 @@ class WordTokenizer:
         self.max_tokens = max_tokens
         vocabulary = tokenizer.get_vocab()
         self.n_pieces = len(vocabulary)
+        special = _MPNET_PIECES if _MPNET_PIECES[0] in vocabulary else _BERT_PIECES
         try:
-            self.cls_id, self.sep_id, self.pad_id = (vocabulary[t] for t in ("[CLS]", "[SEP]", "[PAD]"))
+            self.cls_id, self.sep_id, self.pad_id = (vocabulary[piece] for piece in special)
             self.hidden_id = vocabulary[HIDDEN]
         except KeyError as error:
             raise CheckpointError(f"tokenizer.json lacks the piece {error}; take it from the same release") from error
@@ -59,15 +61,18 @@ class WordTokenizer:
         """All words, cut after the last one that fits `max_tokens`."""
         return self._pack(self._pieces([word.form for word in words]))
 
-    def encode_selected(self, words: Sequence[Word], selected: Sequence[int]) -> Tokens:
-        """Selected words only; each run of hidden words becomes one `*`, so not even its length is seen."""
+    def encode_selected(self, words: Sequence[Word], selected: Sequence[int], *, join_hidden: bool = True) -> Tokens:
+        """Selected words only; each run of hidden words becomes one `*`, so not even its length is seen.
+
+        Without `join_hidden` each hidden word becomes a `*` of its own, as in the paper.
+        """
         keep = set(selected)
         pieces = iter(self._pieces([words[index].form for index in sorted(keep)]))
         packed: list[list[int]] = []
         for index in range(len(words)):
             if index in keep:
                 packed.append(next(pieces))
-            elif index == 0 or index - 1 in keep:
+            elif index == 0 or index - 1 in keep or not join_hidden:
                 packed.append([self.hidden_id])
         return self._pack(packed)
 

@@ -127,9 +127,7 @@ def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
     reader = TextDecider(kit.config, len(CLASSES))
     run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
     selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
-    run.trained(
-        "text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.weights, run.seed)
-    )
+    run.trained("text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed))
     decider = TextDecider(kit.config, len(CLASSES))
     run.trained(
         "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
@@ -156,7 +154,7 @@ def make_kit(run: Run, corpus: Corpus) -> TextKit:
         width=_WIDTH,
         n_heads=12,
         ff_width=1536,
-        n_selector_layers=3,
+        n_selector_layers=6,
         n_decider_layers=6,
         gru_width=128,
     )
@@ -173,7 +171,7 @@ def fit_image_stage_1(
     run: Run, corpus: Corpus, kit: TextKit, text_selector: TextSelector
 ) -> tuple[ImageSelector, Tensor]:
     """The image selector, and every image's patch mask (N, P); also fills `text_selector.space`."""
-    encoder = pretrained.lite_encoder(run.weights, "lite0")
+    encoder = checkpoint.as_stored(pretrained.lite_encoder(run.weights, "lite0"))
     patch_rows = run.cached(
         "patches",
         lambda: {"patches": train_image.encode_images(corpus.images, encoder, IMAGE.size_px, "stage 1 images")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from model.tokens import WordTokenizer
 
 # mean near one; affected_individuals has 71 of 6,126 rows
 CLASS_WEIGHTS = torch.tensor([2.0, 1.2, 0.7, 1.0, 1.0])
-_N_COMMON_PIECES = 16_000
+_MIN_USES = 2  # of a piece in the training texts; rarer ones are not worth their megabytes
 _EVIDENCE_SHARE = 0.5  # of a word's target; the rest is what a model of people's marks says
 
 
@@ -33,31 +34,30 @@ def make_vocabulary(corpus: Corpus, weights: Path, max_tokens: int) -> tuple[str
     full = WordTokenizer.from_file(pretrained.tokenizer_path(weights), max_tokens=max_tokens)
     texts = [row.text for row in [*corpus.train, *corpus.disagreed, *corpus.humaid, *corpus.dev]]
     texts += [row.text for row in corpus.nepal]
-    used = {piece for text in texts for piece in full.encode(full.split(text)).input_ids}
-    return pretrained.prune_tokenizer(weights, used | set(range(_N_COMMON_PIECES)))
+    counts = Counter(piece for text in texts for piece in full.encode(full.split(text)).input_ids)
+    used = {piece for piece, count in counts.items() if count >= _MIN_USES}
+    return pretrained.prune_tokenizer(weights, used)
 
 
 def tokenizer_from_json(tokenizer_json: str, max_tokens: int) -> WordTokenizer:
     return WordTokenizer(Tokenizer.from_str(tokenizer_json), max_tokens=max_tokens)
 
 
-def selector_items(corpus: Corpus, kit: TextKit, seed: int) -> list[TokenItem]:
-    """Whole posts with their class, and Nepal's with the words people marked."""
-    items = [whole_item(row, kit) for row in corpus.train]
-    items += [whole_item(row, kit, 0.5) for row in sample(corpus.disagreed, 4_500, seed)]
-    return items + [marked_item(row, kit, 0.4) for row in corpus.nepal]
+def fit_text_selector(corpus: Corpus, kit: TextKit, reader: TextDecider, seed: int) -> TextSelector:
+    """Starts from the reader, whose grasp of the classes it needs: it can only point at evidence that it understands.
 
-
-def fit_text_selector(corpus: Corpus, kit: TextKit, reader: TextDecider, weights: Path, seed: int) -> TextSelector:
-    """Human marks and classes first; then CrisisMMD posts marked half by that model, half by decisive words."""
+    Human marks come first; then CrisisMMD posts are marked half by that model, half by the reader's decisive words.
+    """
     torch.manual_seed(seed)
     selector = TextSelector(kit.config, kit.selection.space_width, len(CLASS_WEIGHTS))
-    pretrained.fill_text_encoder(selector.encoder, pretrained.minilm_state(weights))
-    settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=1.5e-4, rationale_weight=2.0, seed=seed)
-    fit_text.fit_selector(selector, kit.embeddings, selector_items(corpus, kit, seed), settings, CLASS_WEIGHTS)
-    evidence = [*corpus.train, *sample(corpus.disagreed, 2_500, seed)]
-    items = evidence_items(evidence, kit, selector, reader) + [marked_item(row, kit, 0.4) for row in corpus.nepal]
-    settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=1e-4, rationale_weight=2.0, seed=seed)
+    selector.encoder.load_state_dict(reader.encoder.state_dict())
+    selector.class_head.load_state_dict(reader.class_head.state_dict())
+    marked = [marked_item(row, kit, 0.4) for row in corpus.nepal]
+    items = [whole_item(row, kit) for row in corpus.train] + marked
+    settings = FitSettings(n_epochs=1, batch_size=24, learning_rate=6e-5, rationale_weight=2.0, seed=seed)
+    fit_text.fit_selector(selector, kit.embeddings, items, settings, CLASS_WEIGHTS)
+    items = evidence_items(corpus.train, kit, selector, reader) + marked
+    settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=6e-5, rationale_weight=2.0, seed=seed)
     fit_text.fit_selector(selector, kit.embeddings, items, settings, CLASS_WEIGHTS)
     return selector
 

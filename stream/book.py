@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -25,11 +26,35 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What became of one accepted record; None: nothing yet. `post_id` is its key."""
+
+    origin: Origin
+    post_id: str
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionCounts:
+    """What became of the accepted records of one partition, from offset `first` to the one before `end`."""
+
+    partition: int
+    first: int
+    end: int
+    accepted: int
+    findings: int
+    dead_letters: int
+    duplicates: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """What became of the accepted records: accepted = findings + dead letters + duplicates + missing.
 
     `extra` holds outcomes whose record is not there, `repeated` the ids of findings that were delivered
-    more than once for one record, `differing` those of them whose deliveries are not the same.
+    more than once for one record, `differing` those of them whose deliveries are not the same. `partitions`
+    breaks the counts down; `entries` holds every accepted record, where the book was told to keep them.
     """
 
     accepted: int
@@ -40,6 +65,8 @@ class Ledger:
     extra: tuple[Origin, ...] = ()
     repeated: tuple[str, ...] = ()
     differing: tuple[str, ...] = ()
+    partitions: tuple[PartitionCounts, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
     @property
     def balanced(self) -> bool:
@@ -61,9 +88,10 @@ class Book:
     records that retention deleted or that came later, and are left out. A record with several outcomes
     counts once: as a finding, else as a dead letter, else as a duplicate. Of the findings with one id
     from several records, the one of the lowest partition and offset counts, the others as duplicates.
+    With `keep_ids` it keeps every record's id and outcome, which takes memory for each post.
     """
 
-    def __init__(self, topic: str, bounds: Mapping[int, Bounds]) -> None:
+    def __init__(self, topic: str, bounds: Mapping[int, Bounds], *, keep_ids: bool = False) -> None:
         self._topic = topic
         self._bounds = bounds
         self._states = {partition: bytearray(bound.end - bound.first) for partition, bound in bounds.items()}
@@ -71,8 +99,8 @@ class Book:
         self._repeated: dict[str, None] = {}
         self._extra: list[Origin] = []
         self._missing: list[Missing] = []
-        self._counts = dict.fromkeys(_BITS, 0)
-        self._n_accepted = 0
+        self._counts: dict[int, Counter[Outcome | None]] = {partition: Counter() for partition in bounds}
+        self._entries: list[Entry] | None = [] if keep_ids else None
 
     def outcome(self, kind: Outcome, origin: Origin, *, finding_id: str = "") -> None:
         """Enter the outcome of a record; `finding_id` goes with findings."""
@@ -96,17 +124,20 @@ class Book:
         states, index = self._states[origin.partition], origin.offset - bound.first
         state = states[index]
         states[index] |= _ACCEPTED
-        self._n_accepted += 1
+        outcome: Outcome | None = None
         if state & _LATER:
-            self._counts["duplicate"] += 1
+            outcome = "duplicate"
         elif state & _FINDING:
-            self._counts["finding"] += 1
+            outcome = "finding"
         elif state & _DEAD_LETTER:
-            self._counts["dead_letter"] += 1
+            outcome = "dead_letter"
         elif state & _DUPLICATE:
-            self._counts["duplicate"] += 1
+            outcome = "duplicate"
         else:
             self._missing.append(Missing(origin=origin, post_id=post_id))
+        self._counts[origin.partition][outcome] += 1
+        if self._entries is not None:
+            self._entries.append(Entry(origin=origin, post_id=post_id, outcome=outcome))
 
     @property
     def repeated(self) -> tuple[str, ...]:
@@ -122,15 +153,31 @@ class Book:
             for index, state in enumerate(states[skip:], skip):
                 if state and not state & _ACCEPTED:
                     extra.append(Origin(topic=self._topic, partition=partition, offset=first + index))
+        partitions = tuple(self._counts_of(partition) for partition in sorted(self._counts))
         return Ledger(
-            accepted=self._n_accepted,
-            findings=self._counts["finding"],
-            dead_letters=self._counts["dead_letter"],
-            duplicates=self._counts["duplicate"],
+            accepted=sum(one.accepted for one in partitions),
+            findings=sum(one.findings for one in partitions),
+            dead_letters=sum(one.dead_letters for one in partitions),
+            duplicates=sum(one.duplicates for one in partitions),
             missing=tuple(self._missing),
             extra=tuple(extra),
             repeated=self.repeated,
             differing=tuple(differing),
+            partitions=partitions,
+            entries=tuple(self._entries or ()),
+        )
+
+    def _counts_of(self, partition: int) -> PartitionCounts:
+        counts, bound = self._counts[partition], self._bounds[partition]
+        return PartitionCounts(
+            partition=partition,
+            first=bound.first,
+            end=bound.end,
+            accepted=counts.total(),
+            findings=counts["finding"],
+            dead_letters=counts["dead_letter"],
+            duplicates=counts["duplicate"],
+            missing=counts[None],
         )
 
     def _finding(self, finding_id: str, place: tuple[int, int]) -> None:

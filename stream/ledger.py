@@ -19,15 +19,15 @@ from stream.topics import Topics
 __all__ = ["Book", "Ledger", "Missing", "Outcome", "read_ledger"]
 
 
-async def read_ledger(bootstrap: str, topics: Topics) -> Ledger:
-    """Return the ledger of the posts that are on their topic now.
+async def read_ledger(bootstrap: str, topics: Topics, *, keep_ids: bool = False) -> Ledger:
+    """Return the ledger of the posts that are on their topic now; with `keep_ids`, with an entry for each.
 
     Raises:
         BrokerUnavailable: nothing answers at `bootstrap`.
         UnknownTopic: the broker lacks one of the topics.
     """
     bounds = await topic_bounds(bootstrap, topics.posts.name)
-    book = Book(topics.posts.name, bounds)
+    book = Book(topics.posts.name, bounds, keep_ids=keep_ids)
     # outcomes first: a post that comes in while they are read lies beyond the bounds
     async for batch in read_batches(bootstrap, topics.findings.name):
         for record in batch:

@@ -18,6 +18,7 @@ import pytest
 from deploy.embedded import EmbeddedServices, embedded, free_port
 from deploy.readme import filled
 from deploy.sample_posts import SAMPLES_FOLDER
+from tests.model.joint.archive_layout import make_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -70,6 +71,7 @@ class Reader:
         (folder / "DIR" / "p.jpg").write_bytes(photo)
         table = "tweet_id\timage_id\ttweet_text\timage\n1\t1_0\tFlooded street in the old town\tp.jpg\n"
         (folder / "pairs.tsv").write_text(table, "utf-8")
+        make_archive(folder / "CRISISMMD")
 
     def arguments(self, command: str) -> list[str]:
         """The command with the reader's own values for HOST:PORT and ID."""

@@ -12,7 +12,7 @@ from workers.lane import CallHung, Lane
 
 
 class Classifier(Protocol):
-    """What the worker needs of a model; `model.RationaleClassifier` has it."""
+    """What the worker needs of a model; what `model.load_classifier` returns has it."""
 
     name: str
     version: str

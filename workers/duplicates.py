@@ -6,7 +6,6 @@ Without Redis a duplicate older than the memory is classified again; its finding
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from stream.breaker import CircuitBreaker, CircuitOpen
 from stream.cache import FindingCache
 from stream.cache_writer import REDIS_ERRORS
 from stream.records import Duplicate, Origin, Post, PostId
+from workers.memory import PostMemory
 from workers.metrics import Metrics
 
 _LOOK_UP_S: Final = 0.5  # less than a write may take: a post waits so long, and only until the breaker opens
@@ -32,19 +32,18 @@ _known = msgspec.json.Decoder(_Known)
 
 
 class DuplicateFilter:
-    """Remembers the record that each post first came in."""
+    """Tells duplicates by the record that each post first came in."""
 
     def __init__(
         self,
         *,
-        max_posts: int,
+        memory: PostMemory,
         metrics: Metrics,
         cache: FindingCache,
         breaker: CircuitBreaker,
         redis_answers: Callable[[], bool],
     ) -> None:
-        self._first: OrderedDict[PostId, tuple[Origin, int]] = OrderedDict()
-        self._max_posts = max_posts
+        self._memory = memory
         self._cache = cache
         self._breaker = breaker
         self._redis_answers = redis_answers
@@ -64,7 +63,7 @@ class DuplicateFilter:
             post, origin = posts[index]
             known = _decode(value)
             if known is not None and known.origin != origin:
-                self._first[post.id] = (known.origin, hash(known.text))
+                self._memory.replace(post.id, known.origin, hash(known.text))
                 verdicts[index] = Duplicate(
                     post_id=post.id, origin=origin, first=known.origin, differs=known.text != post.text
                 )
@@ -72,9 +71,7 @@ class DuplicateFilter:
 
     def forget(self, post_id: PostId, origin: Origin) -> None:
         """Forget a post that became a dead letter, so that it may come again after a fix."""
-        known = self._first.get(post_id)
-        if known is not None and known[0] == origin:
-            del self._first[post_id]
+        self._memory.forget(post_id, origin)
 
     def forget_partitions(self, lost: Collection[tuple[str, int]]) -> None:
         """Forget the posts of partitions that went to another worker.
@@ -82,9 +79,7 @@ class DuplicateFilter:
         What is in flight there gets its outcome elsewhere; two workers that each took the other's
         post for the first would leave it without a finding.
         """
-        gone = [post_id for post_id, (first, _) in self._first.items() if (first.topic, first.partition) in lost]
-        for post_id in gone:
-            del self._first[post_id]
+        self._memory.forget_partitions(lost)
 
     async def _look_up(self, post_ids: Sequence[PostId]) -> Sequence[bytes | None]:
         async def ask() -> Sequence[bytes | None]:
@@ -101,19 +96,17 @@ class DuplicateFilter:
         return [None] * len(post_ids)
 
     def _from_memory(self, post: Post, origin: Origin) -> Duplicate | None:
-        known = self._first.get(post.id)
+        text_hash = hash(post.text)
+        known = self._memory.first(post.id, origin, text_hash)
         if known is None:
-            self._first[post.id] = (origin, hash(post.text))
-            if len(self._first) > self._max_posts:
-                self._first.popitem(last=False)
             return None
-        first, text_hash = known
+        first, first_hash = known
         if first == origin or (
             (first.topic, first.partition) == (origin.topic, origin.partition) and (first.offset > origin.offset)
         ):
-            self._first[post.id] = (origin, hash(post.text))
+            self._memory.replace(post.id, origin, text_hash)
             return None
-        return Duplicate(post_id=post.id, origin=origin, first=first, differs=text_hash != hash(post.text))
+        return Duplicate(post_id=post.id, origin=origin, first=first, differs=first_hash != text_hash)
 
 
 def _decode(value: bytes | None) -> Any:

@@ -33,6 +33,7 @@ from workers.errors import WorkerError
 from workers.gauges import Gauges
 from workers.inference import Inference
 from workers.load import LoadPolicy
+from workers.memory import PostMemory
 from workers.metrics import Metrics
 from workers.outcomes import Job, Outcomes
 from workers.prepare import PrepareStage
@@ -44,7 +45,6 @@ Stage = Literal["all", "prepare", "classify"]
 
 _COMMIT_S = 0.5
 _TRANSACTION_S = 0.05  # outcomes are not seen before
-_MEMORY_POSTS = 100_000
 
 
 class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
@@ -125,7 +125,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         self.prepare = PrepareStage(
             images=self.images,
             duplicates=DuplicateFilter(
-                max_posts=_MEMORY_POSTS,
+                memory=PostMemory(self.topics.posts.name, max_posts=settings.remembered_posts),
                 metrics=metrics,
                 cache=self.cache,
                 breaker=self.breakers["look_ups"],

@@ -16,6 +16,7 @@ from prometheus_client import disable_created_metrics
 
 from stream.topics import check_topics, topics
 from stream.transactions import check_transactions
+from workers.device import Triaging
 from workers.errors import StartError
 from workers.settings import Settings
 
@@ -53,9 +54,11 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
     import faust
 
     from workers.app import build_app
+    from workers.interpreter import tune_interpreter
 
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per counter that nobody reads
     app = build_app(settings, stage=stage, classifier=classifier)
+    tune_interpreter(log_level=settings.log_level)
     threading.Thread(target=_leave_in_time, args=(app, settings.drain_timeout_s), daemon=True).start()
     worker = faust.Worker(app, loglevel=settings.log_level.upper(), redirect_stdouts=False, quiet=True)
     try:
@@ -81,14 +84,28 @@ def _leave_in_time(app: SitrepApp, drain_timeout_s: float) -> None:
 
 def load_classifier(settings: Settings) -> Classifier:
     """Return the classifier, loaded and warmed up."""
-    from model import Example, ModelError, RationaleClassifier
+    from model import Example, ModelError
+    from model.loading import load_classifier as load_checkpoint
     from workers.device import warm_up
 
     try:
-        classifier = RationaleClassifier.load(
+        classifier = load_checkpoint(
             Path(settings.checkpoint), device=settings.device, n_threads=settings.threads or None
         )
         warm_up(classifier, Example(text="bridge down", image=np.zeros((64, 64, 3), dtype=np.uint8)))
     except (ModelError, RuntimeError) as error:
         raise StartError(f"the classifier cannot be loaded: {error}") from error
+    check_modes(settings, classifier)
     return classifier
+
+
+def check_modes(settings: Settings, classifier: Classifier) -> None:
+    """Raise `StartError` when a degraded mode is set that the classifier does not heed: marks would be untrue."""
+    lag = settings.no_image_rationale_lag_posts
+    if lag and not getattr(classifier, "spares_image_rationale", False):
+        raise StartError(
+            f"no_image_rationale_lag_posts = {lag}, but {classifier.version} always makes an image rationale:"
+            " set it to 0, or give another checkpoint"
+        )
+    if settings.triage_lag_posts and not isinstance(classifier, Triaging):
+        log.info("%s has no first look at texts: posts keep their order under load", classifier.version)

@@ -66,6 +66,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_record_bytes: Annotated[Positive, Meta(description="largest record that is read as a post")] = 2_097_152
     max_in_flight: Annotated[Positive, Meta(description="posts accepted and not yet acknowledged, per worker")] = 2_000
     max_in_flight_bytes: Annotated[Positive, Meta(description="bytes of the same")] = 67_108_864
+    remembered_posts: Annotated[
+        int,
+        Meta(
+            gt=0,
+            le=100_000_000,
+            description="the latest posts that a worker remembers to tell duplicates; about 50 bytes each, taken at"
+            " the start; Redis, when it answers, remembers more",
+        ),
+    ] = 100_000
     max_batch: Annotated[Positive, Meta(description="posts classified together at most")] = 32
     linger_s: Annotated[float, Meta(ge=0, description="longest wait to fill a micro-batch, from its first post")] = 0.05
     target_latency_s: Annotated[

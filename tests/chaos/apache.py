@@ -66,11 +66,28 @@ class ApacheKafka:
             process.wait(_END_S)
             self.start(node)
 
+    def set_quota(self, bytes_per_s: int | None) -> None:
+        """Bound what each client without a quota of its own may send and fetch in a second; None lifts the bound."""
+        if bytes_per_s is None:
+            change = ["--delete-config", "producer_byte_rate,consumer_byte_rate"]
+        else:
+            change = ["--add-config", f"producer_byte_rate={bytes_per_s},consumer_byte_rate={bytes_per_s}"]
+        self._configure(*change, "--entity-type", "clients", "--entity-default")
+
+    def exempt(self, client_id: str) -> None:
+        """Give a client a quota of its own, too large to matter."""
+        large = "producer_byte_rate=1000000000,consumer_byte_rate=1000000000"
+        self._configure("--add-config", large, "--entity-type", "clients", "--entity-name", client_id)
+
     def stop(self) -> None:
         """End all nodes for good."""
         for node, process in enumerate(self._processes):
             if process is not None:
                 self.kill(node)
+
+    def _configure(self, *change: str) -> None:
+        command = self._java("kafka.admin.ConfigCommand", "--bootstrap-server", self.bootstrap, node=0)
+        subprocess.run([*command, "--alter", *change], check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
     def _folder(self, node: int) -> Path:
         return self._data_dir / f"node-{node}"

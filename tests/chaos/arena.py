@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from stream.ledger import Ledger
-from tests.chaos.brokers import Broker, Emulator
+from tests.chaos.brokers import Broker
 from tests.chaos.field import Field, playing_field
 from tests.chaos.proxy import Proxy
+from tests.chaos.redis_server import Redis
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -37,7 +38,7 @@ class Arena:
     """Servers to break, how much time there is, and the seed that chooses what breaks when."""
 
     broker: Broker
-    redis: Emulator
+    redis: Redis
     folder: Path
     short: bool
     seed: int = 20_240_229

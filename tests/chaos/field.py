@@ -27,6 +27,7 @@ from tests.chaos.processes import WorkerProcess
 
 T = TypeVar("T")
 
+FEEDER = "feeder"  # its client id, by which a broker's quota may leave it out
 _PATIENCE_S = 60.0
 _MAX_UNCONFIRMED = 2_000
 _QUICK = {
@@ -91,12 +92,12 @@ class Field:
             worker.wait_ready()
         return worker
 
-    async def feed(self, records: Iterable[Raw], *, per_s: float | None = None) -> int:
+    async def feed(self, records: Iterable[Raw], *, per_s: float | None = None, topic: str | None = None) -> int:
         """Deliver the records, each confirmed by the broker, and return how many; waits for a broker that is away."""
         n_sent = 0
         start = time.monotonic()
         # not idempotent: a post that the broker got twice must be told as a duplicate
-        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, acks="all", max_request_size=8 * 1_048_576)
+        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, client_id=FEEDER, acks="all", max_request_size=2**23)
         await producer.start()
         try:
             deliveries = []
@@ -104,7 +105,7 @@ class Field:
                 if per_s is not None:
                     await asyncio.sleep(max(0.0, start + n_sent / per_s - time.monotonic()))
                 deliveries.append(await producer.send(
-                    self.topics.posts.name, record.value, key=record.key, partition=record.partition,
+                    topic or self.topics.posts.name, record.value, key=record.key, partition=record.partition,
                     headers=record.headers,
                 ))  # fmt: skip
                 n_sent += 1

@@ -1,9 +1,10 @@
-"""Brokers that crash, lose their leader, or have no room left on their disk."""
+"""Brokers that crash, lose their leader, have no room left on their disk, or slow their clients down."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tests.chaos.apache import ApacheKafka
 from tests.chaos.arena import Arena, Row, check, make_row
 from tests.chaos.brokers import Broker
+from tests.chaos.field import FEEDER
 
 _PER_S = 150.0
 
@@ -36,6 +38,39 @@ async def disk_full(arena: Arena) -> Row:
         broker.free_disk()
 
     return await _outages(arena, "broker's disk full", fault)
+
+
+async def throttled(arena: Arena) -> Row:
+    """Client quotas hold up the worker's fetches and deliveries, at last for longer than it waits for an answer."""
+    broker = arena.broker
+    assert isinstance(broker, ApacheKafka)
+    quotas = arena.pick([20_000, 4_000, 1_000], [1_000])  # bytes a second; a finding has about 900
+    seconds, recovery_s = arena.pick(30.0, 10.0), 0.0
+    await asyncio.to_thread(broker.exempt, FEEDER)
+    async with arena.field("quota", max_batch=16) as field:
+        worker = field.worker(classifier="sleep:0.001")
+        async with field.flow(int(_PER_S * len(quotas) * seconds * 2), per_s=_PER_S) as feeding:
+            for bytes_per_s in quotas:
+                await asyncio.sleep(2.0)
+                try:
+                    await asyncio.to_thread(broker.set_quota, bytes_per_s)
+                    await asyncio.sleep(seconds)
+                    lag = await field.lag()
+                finally:
+                    await asyncio.to_thread(broker.set_quota, None)
+                assert lag > _PER_S * seconds / 4, f"a quota of {bytes_per_s} bytes/s held nobody up: lag {lag}"
+                start = time.monotonic()
+                while (lag := await field.lag()) > _PER_S:
+                    assert time.monotonic() - start < 120, f"a lag of {lag} posts\n{worker.log()}"
+                    await asyncio.sleep(0.2)
+                recovery_s = max(recovery_s, time.monotonic() - start)
+            n_posts = await feeding
+        await field.settled(60)
+        assert worker.is_alive, worker.log()
+        assert await field.committed_without_outcome() == 0
+        ledger = await field.ledger()
+    check(ledger, posts=n_posts)
+    return make_row("held up by client quotas", broker.name, ledger, recovery_s=recovery_s, runs=len(quotas))
 
 
 async def leader_killed(arena: Arena) -> Row:

@@ -49,8 +49,8 @@ def _soak(file: Path) -> str:
         return ""
     soak = msgspec.json.decode(file.read_bytes(), type=SoakReport)
     return (
-        f"\nSoak on {soak.broker}: {soak.seconds:.0f} s at {soak.fed_posts_per_s:.0f} posts/s, of a capacity of"
-        f" {soak.capacity_posts_per_s:.0f}. Over its second half memory was {soak.rss_mib:.0f} MiB with a slope of"
-        f" {soak.rss_slope_mib_per_h:+.1f} MiB/h, open files {soak.open_files:.0f} with"
+        f"\nSoak on {soak.broker} with {soak.redis}: {soak.seconds:.0f} s at {soak.fed_posts_per_s:.0f} posts/s,"
+        f" of a capacity of {soak.capacity_posts_per_s:.0f}. Over its second half memory was {soak.rss_mib:.0f} MiB"
+        f" with a slope of {soak.rss_slope_mib_per_h:+.1f} MiB/h, open files {soak.open_files:.0f} with"
         f" {soak.open_files_slope_per_h:+.1f}/h; the lag never passed {soak.max_lag_posts:,} posts.\n"
     )

@@ -25,6 +25,7 @@ class SoakReport(msgspec.Struct, kw_only=True):
     """What the worker used over the second half of a soak, when its bounded memories are full."""
 
     broker: str
+    redis: str
     seconds: float
     posts: int
     capacity_posts_per_s: float
@@ -72,7 +73,7 @@ async def soak(arena: Arena) -> Row:
         latency_p50_s = _median_latency_s(worker.metrics())
     check(ledger, posts=n_fed)
     assert ledger.dead_letters > 0 and ledger.duplicates > 0, ledger.summary()
-    report = _report(samples, capacity=capacity, per_s=per_s, broker=arena.broker.name, posts=n_fed, p50=latency_p50_s)
+    report = _report(samples, arena, capacity=capacity, per_s=per_s, posts=n_fed, p50=latency_p50_s)
     print(report, flush=True)
     assert report.max_lag_posts < 10 * per_s, f"the lag is not bounded: {report}"
     if not arena.short:
@@ -118,14 +119,15 @@ def _mix(n_posts: int, word: str) -> Iterator[Raw]:
 
 
 def _report(
-    samples: list[_Sample], *, capacity: float, per_s: float, broker: str, posts: int, p50: float
+    samples: list[_Sample], arena: Arena, *, capacity: float, per_s: float, posts: int, p50: float
 ) -> SoakReport:
     late = samples[len(samples) // 2 :]
     at_h = [sample.at_s / 3600 for sample in late]
     rss_mib = [sample.rss_bytes / 1_048_576 for sample in late]
     files = [float(sample.n_open_files) for sample in late]
     return SoakReport(
-        broker=broker,
+        broker=arena.broker.name,
+        redis=arena.redis.name,
         seconds=round(samples[-1].at_s, 1),
         posts=posts,
         capacity_posts_per_s=round(capacity, 1),

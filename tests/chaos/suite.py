@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos import caches, crashes, deliveries, network, outages, poison, soak
+from tests.chaos import caches, crashes, deliveries, flood, network, outages, poison, soak
 from tests.chaos.apache import ApacheKafka
 from tests.chaos.arena import Arena, Row
 from tests.chaos.brokers import Broker, Emulator, Foreign
@@ -20,7 +20,7 @@ class Entry:
 
     run: Scenario
     short: bool = True
-    three_brokers: bool = False
+    apache_kafka: bool = False
     breaks_broker: bool = False
     many_workers: bool = False
     proxied: bool = False
@@ -29,7 +29,7 @@ class Entry:
         """Return why the scenario cannot be played on such a broker; empty when it can."""
         if short and not self.short:
             return "not part of the short version"
-        if self.three_brokers and not issubclass(broker, ApacheKafka):
+        if self.apache_kafka and not issubclass(broker, ApacheKafka):
             return "it needs Apache Kafka (--kafka-home)"
         if self.many_workers and issubclass(broker, Emulator):
             return "a member that vanishes amid a rebalance holds the emulator's group for good"
@@ -47,8 +47,9 @@ SCENARIOS: dict[str, Entry] = {
     "workers-killed-exactly-once": Entry(run=crashes.workers_killed_exactly_once, short=False),
     "broker-killed": Entry(run=outages.broker_killed, breaks_broker=True),
     "disk-full": Entry(run=outages.disk_full, breaks_broker=True),
-    "leader-killed": Entry(run=outages.leader_killed, three_brokers=True),
-    "majority-killed": Entry(run=outages.majority_killed, three_brokers=True),
+    "quota": Entry(run=outages.throttled, apache_kafka=True, short=False),
+    "leader-killed": Entry(run=outages.leader_killed, apache_kafka=True),
+    "majority-killed": Entry(run=outages.majority_killed, apache_kafka=True),
     "redis-killed": Entry(run=caches.redis_killed, short=False),
     "redis-emptied": Entry(run=caches.redis_emptied),
     "redis-unreachable": Entry(run=caches.redis_unreachable),
@@ -64,5 +65,6 @@ SCENARIOS: dict[str, Entry] = {
     "network-cut": Entry(run=network.network_cut, proxied=True),
     "rebalances": Entry(run=crashes.workers_come_and_go, many_workers=True),
     "worker-paused": Entry(run=crashes.worker_paused, many_workers=True),
+    "flood": Entry(run=flood.flooded, short=False),
     "soak": Entry(run=soak.soak, short=False),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.book import Book, Ledger, Outcome
+from stream.book import Book, Entry, Ledger, Outcome, PartitionCounts
 from stream.reader import Bounds
 from stream.records import Origin
 
@@ -67,7 +67,7 @@ def test_outcomes_of_deleted_and_of_later_records_are_left_out() -> None:
     """Retention deleted offset 1, offset 10 came after the bounds were read."""
     ledger = balance([("finding", at(1), A_ID), ("finding", at(10), B_ID)], [], first=3)
 
-    assert ledger == Ledger(accepted=0, findings=0, dead_letters=0, duplicates=0)
+    assert (ledger.accepted, ledger.findings, ledger.extra) == (0, 0, ())
 
 
 def test_records_deleted_while_reading_are_not_extra() -> None:
@@ -126,4 +126,23 @@ def test_partitions_are_told_apart() -> None:
     """The same offset in two partitions is two records."""
     ledger = balance([("finding", at(0, 1), A_ID)], [at(0, 0), at(0, 1)], n_partitions=2)
 
+    assert ledger.partitions == (
+        PartitionCounts(partition=0, first=0, end=10, accepted=1, findings=0, dead_letters=0, duplicates=0, missing=1),
+        PartitionCounts(partition=1, first=0, end=10, accepted=1, findings=1, dead_letters=0, duplicates=0, missing=0),
+    )
+    assert ledger.entries == ()
     assert [entry.origin for entry in ledger.missing] == [at(0, 0)]
+
+
+def test_ids_are_kept_when_asked_for() -> None:
+    book = Book(POSTS, {0: Bounds(first=3, end=6)}, keep_ids=True)
+    book.outcome("duplicate", at(3))
+    book.outcome("dead_letter", at(5))
+    for offset in (3, 4, 5):
+        book.accepted(at(offset), f"post-{offset}")
+
+    assert book.close().entries == (
+        Entry(origin=at(3), post_id="post-3", outcome="duplicate"),
+        Entry(origin=at(4), post_id="post-4", outcome=None),
+        Entry(origin=at(5), post_id="post-5", outcome="dead_letter"),
+    )

@@ -15,6 +15,7 @@ from stream.cache_writer import REDIS_ERRORS
 from stream.records import Origin, Post, encode
 from tests.stream.findings import MemoryCache, finding
 from workers.duplicates import DuplicateFilter
+from workers.memory import PostMemory
 from workers.metrics import Metrics
 
 
@@ -45,7 +46,7 @@ class Bench:
         self.redis_answers = True
         self.metrics = Metrics(CollectorRegistry())
         self.filter = DuplicateFilter(
-            max_posts=3,
+            memory=PostMemory("posts", max_posts=3),
             metrics=self.metrics,
             cache=self.cache,
             breaker=self.breaker,

@@ -1,0 +1,155 @@
+"""A joint checkpoint as a classifier, with the face of `RationaleClassifier`; never trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model import patches
+from model.classifier import Selection, merge_spans
+from model.errors import ModelError
+from model.joint import folder
+from model.joint.config import HUMANITARIAN, JointConfig
+from model.joint.evidence import Kit, read, select, shown
+from model.joint.network import TwoStage
+from model.joint.pixels import grid_of
+from model.joint.states import Inputs
+from model.records import Example, ImageRationale, Prediction
+from model.tokens import WordTokenizer
+
+Precision = Literal["float32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointEvidence:
+    """All that stage 2 reads; None when nothing was selected."""
+
+    inputs: Inputs | None
+
+
+class JointClassifier:
+    """A loaded checkpoint. One example at a time, so its bytes never depend on what shares the call."""
+
+    def __init__(
+        self,
+        network: TwoStage,
+        config: JointConfig,
+        tokenizer: WordTokenizer,
+        *,
+        device: str = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
+        self._network = network.to(device).eval()
+        self._precision = precision
+        self._kit = Kit(
+            tokenizer=tokenizer, encoder=config.encoder, words=config.words, transfer=config.transfer, device=device
+        )
+        self.tokenizer = tokenizer
+        self.config = config
+        self.name = config.name
+        self.version = config.version
+        self.digest = f"sha256:{config.weights_sha256}"
+        self.classes = tuple(config.tasks[HUMANITARIAN])
+        self.languages = tuple(config.languages)
+        self.alert_threshold = config.alert_threshold
+
+    @classmethod
+    def load(
+        cls, path: Path, *, device: str = "cpu", n_threads: int | None = None, precision: Precision = "float32"
+    ) -> JointClassifier:
+        """Reads a checkpoint folder or raises `CheckpointError`; n_threads is set for the whole process."""
+        if n_threads is not None:
+            torch.set_num_threads(n_threads)
+        network, config, tokenizer = folder.load(Path(path))
+        return cls(network, config, tokenizer, device=device, precision=precision)
+
+    def predict(self, examples: Sequence[Example]) -> list[Prediction]:
+        """One prediction per example, in order. Equal examples give equal bytes; raises `ModelError`, never NaN."""
+        return [self._predict_one(example) for example in examples]
+
+    def predict_tasks(self, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:
+        """Class probabilities of every task, from the same evidence; only the humanitarian ones are calibrated."""
+        answers: list[dict[str, dict[str, float]]] = []
+        for example in examples:
+            evidence = self.mask(example, self.select(example))
+            answers.append(
+                {
+                    task: dict(zip(classes, self.decide_task(evidence, task).tolist(), strict=True))
+                    for task, classes in self.config.tasks.items()
+                }
+            )
+        return answers
+
+    def select(self, example: Example) -> Selection:
+        """Stage 1: which words and which patches are the rationale."""
+        with self._autocast():
+            return select(self._network.selector, [read(example, self._kit)], self._kit)[0]
+
+    def mask(self, example: Example, selection: Selection) -> JointEvidence:
+        """What stage 2 may read of the example; every other word and pixel is gone."""
+        item = shown(example, selection, self._kit)
+        return JointEvidence(inputs=None if item is None else self._kit.batch([item]))
+
+    def decide(self, evidence: JointEvidence) -> npt.NDArray[np.float64]:
+        """Stage 2: calibrated class probabilities (5,) from the evidence alone; the prior without any."""
+        return self.decide_task(evidence, HUMANITARIAN)
+
+    def decide_task(self, evidence: JointEvidence, task: str) -> npt.NDArray[np.float64]:
+        """The same for any task of the checkpoint; other tasks than the humanitarian one are not calibrated."""
+        logits = self._logits(evidence)
+        if logits:
+            return _softmax(logits[task] / (self.config.temperature if task == HUMANITARIAN else 1.0))
+        if task == HUMANITARIAN:
+            return np.asarray(self.config.prior, dtype=np.float64)
+        n_classes = len(self.config.tasks[task])
+        return np.full(n_classes, 1.0 / n_classes)
+
+    @torch.inference_mode()
+    def _logits(self, evidence: JointEvidence) -> dict[str, Tensor]:
+        if evidence.inputs is None:
+            return {}
+        with self._autocast():
+            out = self._network.decider(evidence.inputs)
+        return {task: logits[0].double().cpu() for task, logits in out.items()}
+
+    def _predict_one(self, example: Example) -> Prediction:
+        selection = self.select(example)
+        probs = self.decide(self.mask(example, selection))
+        rationale = None
+        if example.image is not None:
+            height, width = example.image.shape[:2]
+            rows, cols = grid_of(height, width, self.config.encoder)
+            rationale = ImageRationale(
+                rows=rows,
+                cols=cols,
+                scores=selection.patch_scores,
+                selected=selection.patches,
+                boxes=patches.boxes(height, width, rows, cols, selection.patches),
+            )
+        return Prediction(
+            label=self.classes[int(probs.argmax())],
+            probs=dict(zip(self.classes, probs.tolist(), strict=True)),
+            spans=merge_spans(self.tokenizer.split(example.text), selection),
+            image=rationale,
+            fallbacks=selection.fallbacks,
+        )
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(
+            torch.device(self._kit.device).type, dtype=torch.bfloat16, enabled=self._precision == "bf16"
+        )
+
+
+def _softmax(logits: Tensor) -> npt.NDArray[np.float64]:
+    if not torch.isfinite(logits).all():
+        raise ModelError("the network produced a value that is not finite; the checkpoint is damaged")
+    probs: npt.NDArray[np.float64] = logits.softmax(0).numpy()
+    return probs

@@ -1,0 +1,124 @@
+"""Measures a trained pair of stages on held-out rows, calibrates it, and writes what came of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.classifier import Selection
+from model.joint.archive import Archive
+from model.joint.card import model_card
+from model.joint.config import HUMANITARIAN, TASKS, JointConfig
+from model.joint.network import Decider, Selector
+from model.joint.scoring import Job, Left, left_logits, whole_logits
+from model.measures import alert_threshold, calibration_error, classification
+from model.records import CLASSES
+
+_ALERT_PRECISION = 0.9
+_HOTTEST = 20.0
+_PULL = 0.01  # towards 1: dev rows that are all right would ask for a temperature of 0
+METRICS, CALIBRATION, CARD = "metrics.json", "calibration.json", "MODEL_CARD.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    temperature: float
+    prior: tuple[float, ...]
+    alert_threshold: float
+    calibration: dict[str, float]
+    metrics: dict[str, Any]
+
+
+def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, left: Left) -> Measured:
+    """Temperature and alert threshold from dev rows, in float32; then every task's dev and test rows."""
+    place = {id(post): k for k, post in enumerate(job.rows.posts)}
+    dev_labels = job.rows.labels(job.dev, HUMANITARIAN)
+    dev_logits = left_logits(job, decider, left, job.dev)[HUMANITARIAN]
+    temperature = fit_temperature(dev_logits, dev_labels)
+    dev_probs = (dev_logits.double() / temperature).softmax(1)
+    counts = torch.bincount(job.rows.labels(range(job.n_train), HUMANITARIAN).clamp(min=0), minlength=len(CLASSES))
+    prior = tuple((counts.double() / counts.sum()).tolist())
+    metrics: dict[str, Any] = {}
+    for task, classes in TASKS.items():
+        if task not in job.recipe.tasks:
+            continue
+        for split, posts in (("dev", archive.dev(task)), ("test", archive.test(task))):
+            rows = [place[id(post)] for post in posts]
+            if not rows:
+                continue
+            labels = job.rows.labels(rows, task).numpy()
+            logits = left_logits(job, decider, left, rows)[task].double()
+            scale = temperature if task == HUMANITARIAN else 1.0
+            metrics[f"{task}.{split}"] = {
+                "rationale_only": classification(labels, (logits / scale).softmax(1).numpy(), classes),
+                "stage_1_full_input": classification(
+                    labels, whole_logits(job, selector, rows)[task].double().softmax(1).numpy(), classes
+                ),
+                "selected": shares([left.selections[k] for k in rows]),
+            }
+    return Measured(
+        temperature=temperature,
+        prior=prior,
+        alert_threshold=alert_threshold(
+            dev_labels.numpy(),
+            dev_probs.numpy(),
+            CLASSES.index("infrastructure_and_utility_damage"),
+            _ALERT_PRECISION,
+        ),
+        calibration={
+            "temperature": temperature,
+            "n_dev": len(dev_labels),
+            "nll_before": float(F.cross_entropy(dev_logits.double(), dev_labels)),
+            "nll_after": float(F.cross_entropy(dev_logits.double() / temperature, dev_labels)),
+            "ece_before": calibration_error(dev_labels.numpy(), dev_logits.double().softmax(1).numpy()),
+            "ece_after": calibration_error(dev_labels.numpy(), dev_probs.numpy()),
+        },
+        metrics=metrics,
+    )
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature of least cross-entropy, drawn a little towards 1, within 1/20 to 20; by golden section."""
+    low, high = -math.log(_HOTTEST), math.log(_HOTTEST)
+    golden = (5**0.5 - 1) / 2
+
+    def loss(log_temperature: float) -> float:
+        entropy = F.cross_entropy(logits.double() / math.exp(log_temperature), labels)
+        return float(entropy) + _PULL * log_temperature**2
+
+    for _ in range(60):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return math.exp((low + high) / 2)
+
+
+def shares(selections: Sequence[Selection]) -> dict[str, Any]:
+    """How much was selected, and how often something was missing."""
+    words = [len(s.words) / len(s.word_scores) for s in selections if s.word_scores]
+    patches = [len(s.patches) / len(s.patch_scores) for s in selections if s.patch_scores]
+    return {
+        "n": len(selections),
+        "word_share": float(np.mean(words)) if words else None,
+        "patch_share": float(np.mean(patches)) if patches else None,
+        "fallbacks": dict(sorted(Counter(name for s in selections for name in s.fallbacks).items())),
+    }
+
+
+def write(out: Path, config: JointConfig, measured: Measured, run: Mapping[str, Any]) -> None:
+    """metrics.json, calibration.json and MODEL_CARD.md beside the weights."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    metrics = {"version": config.version, **measured.metrics, "run": {**run, "versions": versions}}
+    for name, values in ((METRICS, metrics), (CALIBRATION, {"version": config.version, **measured.calibration})):
+        (out / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    (out / CARD).write_text(model_card(config, metrics), encoding="utf-8")

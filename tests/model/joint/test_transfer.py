@@ -1,0 +1,100 @@
+"""Patches are scored and shown by one rule; a map that says nothing shows everything and is counted."""
+
+import math
+
+import pytest
+import torch
+
+from model.joint.config import TransferConfig
+from model.joint.transfer import heatmap, score_patches
+
+REAL = torch.ones(1, 4, dtype=torch.bool)
+
+
+def _scores(*values: float) -> torch.Tensor:
+    return torch.tensor([values])
+
+
+def test_hard_keeps_the_top_share_and_breaks_ties_to_the_lower_patch() -> None:
+    shown = heatmap(_scores(0.5, 0.9, 0.5, 0.1), REAL, TransferConfig(top_share=0.5))
+    assert shown.weights.tolist() == [[1.0, 1.0, 0.0, 0.0]]
+    assert not shown.flat.any()
+
+
+def test_hard_never_keeps_a_zero_score() -> None:
+    assert heatmap(_scores(0.0, 0.9, 0.0, 0.0), REAL, TransferConfig(top_share=1.0)).weights.sum() == 1
+
+
+def test_the_share_is_of_the_image_not_of_the_padding() -> None:
+    mask = torch.tensor([[True, True, False, False]])
+    shown = heatmap(_scores(0.2, 0.3, 0.9, 0.9), mask, TransferConfig(top_share=0.5))
+    assert shown.weights.tolist() == [[0.0, 1.0, 0.0, 0.0]]
+
+
+def test_soft_is_the_published_scaling() -> None:
+    """(h - mean) / std, clipped to 1..3, min-max: worked out for one hot patch of sixteen."""
+    scores = torch.zeros(1, 16)
+    scores[0, 5] = 1.0
+    shown = heatmap(scores, torch.ones(1, 16, dtype=torch.bool), TransferConfig(heatmap="soft"))
+    assert (1 - 1 / 16) / math.sqrt(1 / 16 * 15 / 16) > 3  # its z-score is clipped to 3
+    assert shown.weights[0, 5] == 1.0 and shown.weights.sum() == 1.0
+
+
+def test_soft_scales_between_one_and_the_highest() -> None:
+    """Scores 0 x 7, 1, 2: mean 1/3, std sqrt(0.444); z is 1.0 and 2.5, so that the weights are 0 and 1."""
+    scores = torch.tensor([[0.0] * 7 + [1.0, 2.0]])
+    shown = heatmap(scores, torch.ones(1, 9, dtype=torch.bool), TransferConfig(heatmap="soft"))
+    torch.testing.assert_close(shown.weights[0, 7:], torch.tensor([0.0, 1.0]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_constant_map_shows_the_whole_image_and_says_so(kind: str, value: float) -> None:
+    mask = torch.tensor([[True, True, True, False]])
+    shown = heatmap(torch.full((1, 4), value), mask, TransferConfig(heatmap=kind))
+    assert shown.flat.tolist() == [True]
+    assert shown.weights.tolist() == [[1.0, 1.0, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize("method", ["ipot", "cosine", "attention"])
+def test_scores_stay_on_real_patches_and_come_from_rationale_words(method: str) -> None:
+    torch.manual_seed(0)
+    patches = torch.eye(8)[None, :6]
+    words = torch.cat([patches[:, 2:3], patches[:, 4:5], torch.randn(1, 2, 8)], dim=1)
+    word_mask = torch.tensor([[True, True, False, False]])
+    patch_mask = torch.tensor([[True, True, True, True, True, False]])
+    config = TransferConfig(method=method, beta=0.1)
+    for word, patch in ((0, 2), (1, 4)):
+        rationale = torch.zeros(1, 4, dtype=torch.bool)
+        rationale[0, word] = True
+        scores = score_patches(words, patches, word_mask, rationale, patch_mask, config)
+        assert scores[0, 5] == 0.0 and scores.max() <= 1.0
+        assert scores.argmax() == patch
+
+
+@pytest.mark.parametrize("method", ["ipot", "cosine", "attention"])
+def test_scores_of_a_row_do_not_depend_on_what_shares_the_batch(method: str) -> None:
+    torch.manual_seed(1)
+    words, patches = torch.randn(32, 7, 16), torch.randn(32, 9, 16)
+    word_mask = torch.arange(7)[None] < torch.randint(1, 8, (32, 1))
+    patch_mask = torch.arange(9)[None] < torch.randint(1, 10, (32, 1))
+    rationale = torch.rand(32, 7) < 0.4
+    config = TransferConfig(method=method)
+    together = score_patches(words, patches, word_mask, rationale, patch_mask, config)
+    for row in range(0, 32, 5):
+        part = slice(row, row + 1)
+        alone = score_patches(words[part], patches[part], word_mask[part], rationale[part], patch_mask[part], config)
+        torch.testing.assert_close(alone, together[part], atol=1e-5, rtol=1e-4)
+
+
+def test_a_rationale_of_padding_alone_scores_nothing() -> None:
+    word_mask = torch.tensor([[True, False]])
+    rationale = torch.tensor([[False, True]])
+    scores = score_patches(torch.randn(1, 2, 4), torch.randn(1, 4, 4), word_mask, rationale, REAL, TransferConfig())
+    assert not scores.any()
+
+
+@pytest.mark.parametrize("wrong", [{"top_share": 0.0}, {"top_share": 1.5}, {"beta": 0.0}, {"n_steps": 0}])
+def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TransferConfig(**wrong)

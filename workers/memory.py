@@ -1,0 +1,121 @@
+"""Remembers the record that each recent post first came in, in a fixed amount of memory; asks nobody else."""
+
+from __future__ import annotations
+
+import os
+import struct
+from array import array
+from collections.abc import Collection
+from hashlib import blake2b
+from typing import Final
+
+from stream.records import Origin, PostId
+
+_NOWHERE: Final = -1
+_halves = struct.Struct("=QQ").unpack
+
+
+class PostMemory:
+    """The first records of the last `max_posts` posts, by post id; the oldest make room for new ones.
+
+    All of it is taken, and written to, at the start: a post costs 36 bytes and 8 to 16 more of the index, whatever
+    its id and text, and a full memory is no larger than an empty one. Ids are kept as keyed 128-bit digests, which
+    nobody can make collide without the key.
+    """
+
+    def __init__(self, topic: str, *, max_posts: int) -> None:
+        self._topic = topic
+        self._max_posts = max_posts
+        self._key = os.urandom(16)
+        # a ring of posts in order of arrival; `_partitions` holds _NOWHERE where there is none
+        self._digests = array("Q", [0]) * max_posts, array("Q", [0]) * max_posts
+        self._partitions = array("i", [_NOWHERE]) * max_posts
+        self._offsets = array("q", [_NOWHERE]) * max_posts
+        self._text_hashes = array("q", [_NOWHERE]) * max_posts
+        self._next = 0
+        # open addressing with linear probing: digest to place in the ring; never more than half full
+        n_cells = 1 << (2 * max_posts - 1).bit_length()
+        self._cells = array("i", [_NOWHERE]) * n_cells
+        self._mask = n_cells - 1
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes, from the first post to the last."""
+        arrays = (*self._digests, self._partitions, self._offsets, self._text_hashes, self._cells)
+        return sum(len(one) * one.itemsize for one in arrays)
+
+    def first(self, post_id: PostId, origin: Origin, text_hash: int) -> tuple[Origin, int] | None:
+        """Return the record that the post first came in and the hash of its text; None, and remember, if it is new."""
+        digest = self._digest(post_id)
+        cell = self._find(*digest)
+        place = self._cells[cell]
+        if place != _NOWHERE:
+            return self._origin(place), self._text_hashes[place]
+        self._add(digest, cell, origin, text_hash)
+        return None
+
+    def replace(self, post_id: PostId, origin: Origin, text_hash: int) -> None:
+        """Remember another record as the post's first."""
+        digest = self._digest(post_id)
+        cell = self._find(*digest)
+        place = self._cells[cell]
+        if place == _NOWHERE:
+            self._add(digest, cell, origin, text_hash)
+        else:
+            self._write(place, origin, text_hash)
+
+    def forget(self, post_id: PostId, origin: Origin) -> None:
+        """Forget the post if this is the record that it first came in."""
+        place = self._cells[self._find(*self._digest(post_id))]
+        if place != _NOWHERE and self._origin(place) == origin:
+            self._free(place)
+
+    def forget_partitions(self, lost: Collection[tuple[str, int]]) -> None:
+        """Forget the posts that came in the partitions."""
+        numbers = {partition for topic, partition in lost if topic == self._topic}
+        for place, partition in enumerate(self._partitions):
+            if partition in numbers:
+                self._free(place)
+
+    def _digest(self, post_id: PostId) -> tuple[int, int]:
+        low, high = _halves(blake2b(post_id.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest())
+        return low, high
+
+    def _origin(self, place: int) -> Origin:
+        return Origin(topic=self._topic, partition=self._partitions[place], offset=self._offsets[place])
+
+    def _find(self, low: int, high: int) -> int:
+        """Return the cell of the digest, or the empty one where it belongs."""
+        cells, mask, (lows, highs) = self._cells, self._mask, self._digests
+        cell = low & mask
+        while (place := cells[cell]) != _NOWHERE and (lows[place] != low or highs[place] != high):
+            cell = (cell + 1) & mask
+        return cell
+
+    def _add(self, digest: tuple[int, int], cell: int, origin: Origin, text_hash: int) -> None:
+        place, self._next = self._next, (self._next + 1) % self._max_posts
+        if self._partitions[place] != _NOWHERE:
+            self._free(place)
+            cell = self._find(*digest)
+        self._cells[cell] = place
+        self._digests[0][place], self._digests[1][place] = digest
+        self._write(place, origin, text_hash)
+
+    def _write(self, place: int, origin: Origin, text_hash: int) -> None:
+        if origin.topic != self._topic:  # there is no room for the names of others; Redis told of it, and will again
+            self._free(place)
+            return
+        self._partitions[place] = origin.partition
+        self._offsets[place] = origin.offset
+        self._text_hashes[place] = text_hash
+
+    def _free(self, place: int) -> None:
+        """Empty a place of the ring and its cell, and move up the cells that were only there because it was taken."""
+        cells, mask, (lows, highs) = self._cells, self._mask, self._digests
+        gap = cell = self._find(lows[place], highs[place])
+        self._partitions[place] = _NOWHERE
+        while (other := cells[cell := (cell + 1) & mask]) != _NOWHERE:
+            if (cell - lows[other]) & mask >= (cell - gap) & mask:
+                cells[gap] = other
+                gap = cell
+        cells[gap] = _NOWHERE

@@ -106,12 +106,12 @@ def overload_table() -> str:
 
 def busy_table() -> str:
     """Return what `python -m tests.bench.busy` measured."""
-    rows = ["| posts | code | checkpoint | device busy | posts a batch |", "|---|---|---|---|---|"]
+    rows = ["| posts | code | checkpoint | posts/s | device busy | posts a batch |", "|---|---|---|---|---|---|"]
     for name, told in json.loads((BENCH / "device-busy.json").read_text("utf-8")).items():
         for mix, seen in told.items():
             if isinstance(seen, dict) and "device_busy_share" in seen:
                 rows.append(
-                    f"| {mix} | {name} (`{told['commit']}`) | {seen['model']}"
+                    f"| {mix} | {name} (`{told['commit']}`) | {seen['model']} | {seen['posts_per_s']:g}"
                     f" | {seen['device_busy_share']:.1%} | {seen['posts_per_batch']:g} |"
                 )
     return "\n".join(rows)

@@ -16,7 +16,6 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from deploy.bench_tables import bench_tables
 from model import summary, tables
 from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
@@ -88,9 +87,9 @@ def overload_table() -> str:
     result = json.loads((BENCH / "overload.json").read_text("utf-8"))
     capacity = result["capacity"]["posts_per_s"]
     rows = [
-        f"One worker, checkpoint {result['model']}, {result['machine']}; {result['factor']:g} times the {capacity:g}"
-        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts"
-        f" urgent, {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
+        f"One worker, classifier: {result['model']}, {result['machine']}; {result['factor']:g} times the"
+        f" {capacity:g} posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of"
+        f" the posts urgent, {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
         "",
         "| scenario | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 | all done after "
         "| degraded findings |",
@@ -107,20 +106,15 @@ def overload_table() -> str:
 
 def busy_table() -> str:
     """Return what `python -m tests.bench.busy` measured."""
-    rows = ["| posts | code | checkpoint | device busy | posts a batch |", "|---|---|---|---|---|"]
+    rows = ["| posts | code | checkpoint | posts/s | device busy | posts a batch |", "|---|---|---|---|---|---|"]
     for name, told in json.loads((BENCH / "device-busy.json").read_text("utf-8")).items():
         for mix, seen in told.items():
             if isinstance(seen, dict) and "device_busy_share" in seen:
                 rows.append(
-                    f"| {mix} | {name} (`{told['commit']}`) | {seen['model']}"
+                    f"| {mix} | {name} (`{told['commit']}`) | {seen['model']} | {seen['posts_per_s']:g}"
                     f" | {seen['device_busy_share']:.1%} | {seen['posts_per_batch']:g} |"
                 )
     return "\n".join(rows)
-
-
-def bench_table() -> str:
-    """Return what `make bench` measured; see `deploy.bench_tables`."""
-    return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
 
 
 PARTS: Final[dict[str, Callable[[], str]]] = {
@@ -131,7 +125,6 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "chaos": chaos_table,
     "overload": overload_table,
     "busy": busy_table,
-    "bench": bench_table,
 }
 
 

@@ -50,6 +50,8 @@ class Evidence:
 class RationaleClassifier:
     """A loaded checkpoint. One example at a time, so its bytes never depend on what shares the call."""
 
+    spares_image_rationale = True  # heeds an example that asks for none
+
     def __init__(
         self,
         network: Network,

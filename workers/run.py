@@ -16,6 +16,7 @@ from prometheus_client import disable_created_metrics
 
 from stream.topics import check_topics, topics
 from stream.transactions import check_transactions
+from workers.device import Triaging
 from workers.errors import StartError
 from workers.settings import Settings
 
@@ -94,4 +95,17 @@ def load_classifier(settings: Settings) -> Classifier:
         warm_up(classifier, Example(text="bridge down", image=np.zeros((64, 64, 3), dtype=np.uint8)))
     except (ModelError, RuntimeError) as error:
         raise StartError(f"the classifier cannot be loaded: {error}") from error
+    check_modes(settings, classifier)
     return classifier
+
+
+def check_modes(settings: Settings, classifier: Classifier) -> None:
+    """Raise `StartError` when a degraded mode is set that the classifier does not heed: marks would be untrue."""
+    lag = settings.no_image_rationale_lag_posts
+    if lag and not getattr(classifier, "spares_image_rationale", False):
+        raise StartError(
+            f"no_image_rationale_lag_posts = {lag}, but {classifier.version} always makes an image rationale:"
+            " set it to 0, or give another checkpoint"
+        )
+    if settings.triage_lag_posts and not isinstance(classifier, Triaging):
+        log.info("%s has no first look at texts: posts keep their order under load", classifier.version)

@@ -46,7 +46,13 @@ class Crowd:
 
     urgent_share: float = 0.15
     image_share: float = 0.5
+    tagged: bool = False  # urgent texts end in `[damage]`, for stubs
     seed: int = 0
+
+    def texts(self, n_texts: int) -> list[str]:
+        """Return texts alone."""
+        chance = random.Random(self.seed)
+        return [self._text(chance)[1] for _ in range(n_texts)]
 
     def posts(self, n_posts: int, *, name: str) -> list[bytes]:
         """Return posts as JSON; their ids begin with `urgent-` or `other-`."""
@@ -54,13 +60,17 @@ class Crowd:
         pictures = [_picture(chance.randrange(1 << 30)) for _ in range(24)]
         posts = []
         for number in range(n_posts):
-            is_urgent = chance.random() < self.urgent_share
-            text = chance.choice(_URGENT if is_urgent else _OTHERS)
-            text = text.format(place=chance.choice(_PLACES), n=chance.randrange(2, 90))
+            is_urgent, text = self._text(chance)
             images = [Image(data=chance.choice(pictures))] if chance.random() < self.image_share else []
             kind = "urgent" if is_urgent else "other"
             posts.append(encode(Post(id=f"{kind}-{name}-{number:06}", text=text, images=images, lang="en")))
         return posts
+
+    def _text(self, chance: random.Random) -> tuple[bool, str]:
+        is_urgent = chance.random() < self.urgent_share
+        text = chance.choice(_URGENT if is_urgent else _OTHERS)
+        text = text.format(place=chance.choice(_PLACES), n=chance.randrange(2, 90))
+        return is_urgent, f"{text} [damage]" if is_urgent and self.tagged else text
 
 
 def _picture(seed: int) -> bytes:

@@ -48,7 +48,16 @@ class StubClassifier:
 
 
 def parse_classifier(text: str) -> StubClassifier:
-    """Return the stub that `sleep:SECONDS_PER_POST` or `oom:MAX_BATCH` describe, joined by commas."""
+    """Return the stub that `sleep:SECONDS_PER_POST` or `oom:MAX_BATCH` describe, joined by commas.
+
+    `costs:TEXT/IMAGE/SPARED/TRIAGE`, seconds a post, is the one that sleeps as long as a checkpoint computes.
+    """
+    if text.startswith("costs:"):
+        from tests.bench.sleeping import Costs, SleepingClassifier
+
+        names = ("text_s", "image_s", "spared_s", "triage_s")
+        seconds = map(float, text.removeprefix("costs:").split("/"))
+        return SleepingClassifier(Costs(**dict(zip(names, seconds, strict=True))))
     stub = StubClassifier()
     for part in filter(None, text.split(",")):
         kind, _, value = part.partition(":")

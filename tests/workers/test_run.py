@@ -12,7 +12,8 @@ from deploy.cli import app
 from stream.errors import StreamError
 from tests.chaos.classifiers import StubClassifier
 from workers.app import build_app
-from workers.run import run_worker
+from workers.errors import StartError
+from workers.run import check_modes, run_worker
 from workers.settings import Settings, load_settings
 
 
@@ -48,3 +49,17 @@ def test_broker_without_transactions_ends_the_worker_before_it_starts(monkeypatc
     settings = load_settings({"exactly_once": "true"}, environ={})
     with pytest.raises(StreamError, match="no transactions"):
         run_worker(settings, stage="prepare")
+
+
+def test_mode_that_the_classifier_does_not_heed_is_refused() -> None:
+    """Its findings would be marked as without image rationale, and carry one."""
+    stub = StubClassifier()
+    check_modes(load_settings({"text_only_lag_posts": 100}, environ={}), stub)
+    wanted = load_settings({"no_image_rationale_lag_posts": 100}, environ={})
+    with pytest.raises(StartError, match=r"no_image_rationale_lag_posts = 100, but stub-1 .* set it to 0"):
+        check_modes(wanted, stub)
+
+    class Sparing(StubClassifier):
+        spares_image_rationale = True
+
+    check_modes(wanted, Sparing())

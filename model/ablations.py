@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from model import summary
 from model.ablated import SEEDED, WAYS, Case, ways_of
-from model.classifier import RationaleClassifier
 from model.errors import ModelError
 from model.evaluation import example_of, try_image
 from model.insides import insides_of
 from model.labelled_posts import Choice, LabelledPost, read_posts
 from model.labels import HUMANITARIAN
+from model.loading import load_classifier
 from model.mask_probe import probe_masks
 from model.measures import Labels, Probs, classification
 from model.records import CLASSES
@@ -111,7 +111,7 @@ def main() -> None:
     posts = [post for post in found.posts if post.label >= 0]
     if not posts:
         raise SystemExit(f"{args.data} has no labelled row among those asked for")
-    run([RationaleClassifier.load(path, n_threads=1) for path in args.checkpoint], posts, args.out, args.protocol)
+    run([load_classifier(path, n_threads=1) for path in args.checkpoint], posts, args.out, args.protocol)
 
 
 if __name__ == "__main__":

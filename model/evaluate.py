@@ -38,10 +38,6 @@ class NothingToAdd(ModelError):
     """The runs have no such figure; the message names it and the fix."""
 
 
-class NotComparable(ModelError):
-    """The checkpoint is of a kind that this cannot be measured on."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One table, which of its rows, and what is asked of them."""
@@ -56,10 +52,6 @@ class Request:
 
 def evaluate(classifier: RationaleClassifier | JointClassifier, request: Request, out: Path) -> dict[str, Any]:
     """Judges the chosen posts, writes the folder and returns what stands in its `metrics.json`."""
-    if request.faithful is not None and not isinstance(classifier, RationaleClassifier):
-        raise NotComparable(
-            f"{classifier.version} is a joint checkpoint: --faithful compares patch scores of the shipped kind only"
-        )
     tasks = tasks_of(classifier)
     label_map = read_label_map(request.label_map, tasks) if request.label_map is not None else None
     table = read_table(request.data)
@@ -81,7 +73,6 @@ def evaluate(classifier: RationaleClassifier | JointClassifier, request: Request
     }
     made |= metrics(judged, classes)
     if request.faithful is not None:
-        assert isinstance(classifier, RationaleClassifier)
         made["image_faithfulness"] = faithfulness.measure(classifier, found.posts, request.faithful)
     evaluation_report.write(out, judged, made, classes)
     return made

@@ -61,6 +61,12 @@ def insides_of(classifier: Stages) -> Insides:
     """The inside of a classifier; raises `NoInsides` for a kind without one."""
     if isinstance(classifier, RationaleClassifier):
         return CompactInsides(classifier)
+    # imports transformers, which takes seconds; a joint classifier has done so already
+    from model.joint.classifier import JointClassifier
+    from model.joint.insides import JointInsides
+
+    if isinstance(classifier, JointClassifier):
+        return JointInsides(classifier)
     raise NoInsides(f"{type(classifier).__name__} has no insides to take apart: evaluate without --faithful")
 
 

@@ -47,9 +47,9 @@ class JointClassifier:
         device: str = "cpu",
         precision: Precision = "float32",
     ) -> None:
-        self._network = network.to(device).eval()
+        self.network = network.to(device).eval()
         self._precision = precision
-        self._kit = Kit(
+        self.kit = Kit(
             tokenizer=tokenizer, encoder=config.encoder, words=config.words, transfer=config.transfer, device=device
         )
         self.tokenizer = tokenizer
@@ -91,12 +91,12 @@ class JointClassifier:
     def select(self, example: Example) -> Selection:
         """Stage 1: which words and which patches are the rationale."""
         with self._autocast():
-            return select(self._network.selector, [read(example, self._kit)], self._kit)[0]
+            return select(self.network.selector, [read(example, self.kit)], self.kit)[0]
 
     def mask(self, example: Example, selection: Selection) -> JointEvidence:
         """What stage 2 may read of the example; every other word and pixel is gone."""
-        item = shown(example, selection, self._kit)
-        return JointEvidence(inputs=None if item is None else self._kit.batch([item]))
+        item = shown(example, selection, self.kit)
+        return JointEvidence(inputs=None if item is None else self.kit.batch([item]))
 
     def decide(self, evidence: JointEvidence) -> npt.NDArray[np.float64]:
         """Stage 2: calibrated class probabilities (5,) from the evidence alone; the prior without any."""
@@ -117,7 +117,7 @@ class JointClassifier:
         if evidence.inputs is None:
             return {}
         with self._autocast():
-            out = self._network.decider(evidence.inputs)
+            out = self.network.decider(evidence.inputs)
         return {task: logits[0].double().cpu() for task, logits in out.items()}
 
     def _predict_one(self, example: Example) -> Prediction:
@@ -144,7 +144,7 @@ class JointClassifier:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(
-            torch.device(self._kit.device).type, dtype=torch.bfloat16, enabled=self._precision == "bf16"
+            torch.device(self.kit.device).type, dtype=torch.bfloat16, enabled=self._precision == "bf16"
         )
 
 

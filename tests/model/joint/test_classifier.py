@@ -34,7 +34,7 @@ POST = "Bridge collapsed near the old mill today, families trapped in rubble aft
 
 def _kit(classifier: JointClassifier, **transfer: object) -> Kit:
     changed = {"beta": 0.1, "n_steps": 20} | transfer
-    return dataclasses.replace(classifier._kit, transfer=TransferConfig(**changed))  # type: ignore[arg-type]
+    return dataclasses.replace(classifier.kit, transfer=TransferConfig(**changed))  # type: ignore[arg-type]
 
 
 def test_same_posts_twice_and_among_others_give_the_same_bytes(trained: JointClassifier, posts: list[Example]) -> None:
@@ -45,7 +45,7 @@ def test_same_posts_twice_and_among_others_give_the_same_bytes(trained: JointCla
 
 
 def test_stages_agree_between_one_post_and_thirty_two(trained: JointClassifier, posts: list[Example]) -> None:
-    kit, network = trained._kit, trained._network
+    kit, network = trained.kit, trained.network
     readings = [read(post, kit) for post in posts * 4]
     together = select(network.selector, readings, kit)
     items = [shown(post, choice, kit) for post, choice in zip(posts * 4, together, strict=True)]
@@ -160,7 +160,7 @@ def test_every_way_of_transfer_shows_some_of_the_image_the_same_each_time(
 ) -> None:
     kit = _kit(trained, method=method, heatmap=heatmap)
     reading = read(Example(text=POST, image=noise(90, 70)), kit)
-    (one,), (two,) = (select(trained._network.selector, [reading], kit) for _ in range(2))
+    (one,), (two,) = (select(trained.network.selector, [reading], kit) for _ in range(2))
     assert one == two
     assert 0 < len(one.patches) <= 16 and len(one.patch_scores) == 16
     if heatmap == "hard" and FLAT_HEATMAP not in one.fallbacks:
@@ -169,7 +169,7 @@ def test_every_way_of_transfer_shows_some_of_the_image_the_same_each_time(
 
 def test_without_transfer_the_whole_image_is_shown_and_none_is_a_fallback(trained: JointClassifier) -> None:
     kit = _kit(trained, method="off")
-    (choice,) = select(trained._network.selector, [read(Example(text=POST, image=noise(90, 70)), kit)], kit)
+    (choice,) = select(trained.network.selector, [read(Example(text=POST, image=noise(90, 70)), kit)], kit)
     assert choice.patches == tuple(range(16)) and FLAT_HEATMAP not in choice.fallbacks
 
 
@@ -280,6 +280,6 @@ def test_a_config_that_says_something_else_is_refused(copy: Path, change: dict[s
 
 def test_a_network_gone_wrong_raises_instead_of_answering_nan(trained_path: Path) -> None:
     broken = JointClassifier.load(trained_path)
-    broken._network.decider.class_heads["humanitarian"].bias.fill_(float("nan"))  # type: ignore[operator,union-attr]
+    broken.network.decider.class_heads["humanitarian"].bias.fill_(float("nan"))  # type: ignore[operator,union-attr]
     with pytest.raises(ModelError, match="finite"):
         broken.predict([Example(text="bridge collapsed")])

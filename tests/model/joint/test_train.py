@@ -163,7 +163,7 @@ def test_a_frozen_tower_is_seen_once_and_stays_as_it_was(archive_folder: Path, t
     settings = [part for change in changed for part in ("--set", change)]
     assert sitrep(*arguments, *settings, "--weights", str(weights)) == 0
     classifier = JointClassifier.load(tmp_path / "out")
-    for stage in (classifier._network.selector, classifier._network.decider):
+    for stage in (classifier.network.selector, classifier.network.decider):
         kept = stage.encoder.seeing().state_dict()
         assert all(torch.equal(kept[name], value) for name, value in vision.state_dict().items())
     assert classifier.predict([Example(text="bridge collapsed", image=noise(70, 90))])[0].spans

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt
 
-.PHONY: demo test check chaos schemas readme clean
+.PHONY: demo test check chaos bench schemas readme clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sitrep demo $(ARGS)
@@ -22,6 +22,11 @@ check: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# ours, its limits and its peers; ARGS="--kafka-home DIR --data DIR" for Apache Kafka and real posts, --short for a look
+bench: $(VENV)/.bench
+	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python -m deploy.readme
 
 schemas: $(VENV)/.dev
 	$(BIN)/python -m stream.schemas
@@ -44,4 +49,9 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml deploy/constraints.txt
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing what the tests need..."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "Installing whom Sitrep is measured against..."
+	@$(PIP) --editable '.[bench]'
 	@touch $@

@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from deploy.bench_tables import bench_tables
 from model import summary, tables
 from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
@@ -88,8 +89,8 @@ def overload_table() -> str:
     capacity = result["capacity"]["posts_per_s"]
     rows = [
         f"One worker, checkpoint {result['model']}, {result['machine']}; {result['factor']:g} times the {capacity:g}"
-        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts urgent,"
-        f" {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
+        f" posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of the posts"
+        f" urgent, {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
         "",
         "| scenario | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 | all done after "
         "| degraded findings |",
@@ -117,6 +118,11 @@ def busy_table() -> str:
     return "\n".join(rows)
 
 
+def bench_table() -> str:
+    """Return what `make bench` measured; see `deploy.bench_tables`."""
+    return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "metrics": metrics_table,
@@ -125,6 +131,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "chaos": chaos_table,
     "overload": overload_table,
     "busy": busy_table,
+    "bench": bench_table,
 }
 
 

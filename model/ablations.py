@@ -14,16 +14,18 @@ import numpy as np
 from tqdm import tqdm
 
 from model import summary
-from model.ablated import SEEDED, WAYS, Case
+from model.ablated import SEEDED, WAYS, Case, ways_of
 from model.classifier import RationaleClassifier
 from model.errors import ModelError
 from model.evaluation import example_of, try_image
+from model.insides import insides_of
 from model.labelled_posts import Choice, LabelledPost, read_posts
 from model.labels import HUMANITARIAN
 from model.mask_probe import probe_masks
 from model.measures import Labels, Probs, classification
 from model.records import CLASSES
 from model.table_file import read_table
+from model.views import Stages
 
 RETRAINED = ("alpha_0_03", "alpha_0_3", "alpha_1", "class_loss_off")
 MEASURES = ("macro_f1", "accuracy")
@@ -37,17 +39,19 @@ class UnknownAblation(ModelError):
 
 
 def decide_all(
-    classifier: RationaleClassifier, posts: Sequence[LabelledPost], *, seed: int, names: Sequence[str] | None = None
+    classifier: Stages, posts: Sequence[LabelledPost], *, seed: int, names: Sequence[str] | None = None
 ) -> dict[str, Probs]:
-    """Class probabilities (N, 5) of every way of `WAYS` on the same posts, for the cross-validation to collect.
+    """Class probabilities (N, 5) of every way that the checkpoint has, for the cross-validation to collect.
 
     Only `SEEDED` ways depend on the seed. An unreadable image counts as none.
     """
-    made: dict[str, list[Probs]] = {name: [] for name in names or WAYS}
+    insides = insides_of(classifier)
+    made: dict[str, list[Probs]] = {name: [] for name in names or ways_of(insides)}
     for index, post in enumerate(tqdm(posts, desc="ablations", unit="post", disable=None)):
         example = example_of(post, try_image(post.image))
         case = Case(
             classifier=classifier,
+            insides=insides,
             example=example,
             selection=classifier.select(example),
             dice=np.random.default_rng((seed, index)),
@@ -67,14 +71,14 @@ def record(path: Path, name: str, runs: Sequence[Mapping[str, float]], rows: int
     summary.write(path, figures, [f"{known}.{measure}" for known in NAMES for measure in MEASURES])
 
 
-def run(classifiers: Sequence[RationaleClassifier], posts: Sequence[LabelledPost], path: Path, protocol: str) -> None:
+def run(classifiers: Sequence[Stages], posts: Sequence[LabelledPost], path: Path, protocol: str) -> None:
     """Every way on labelled posts; each checkpoint is a run, and of a single one the seeded ways are run five times."""
     labels = np.array([post.label for post in posts])
     runs: dict[str, list[Mapping[str, float]]] = {}
     seeds = range(_N_SEEDS) if len(classifiers) == 1 else range(1)
     for number, classifier in enumerate(classifiers):
         for seed in seeds:
-            names = tuple(WAYS) if seed == 0 else SEEDED
+            names = None if seed == 0 else SEEDED
             for name, probs in decide_all(classifier, posts, seed=number + seed, names=names).items():
                 runs.setdefault(name, []).append(_scores(labels, probs))
         chosen = [classifier.select(example_of(post, try_image(post.image))) for post in posts]

@@ -9,9 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import patches
-from model.classifier import RationaleClassifier
-from model.records import Pixels
 from model.transfer import Space
 
 Scores = npt.NDArray[np.float64]
@@ -27,12 +24,12 @@ def cosine(space: Space) -> Scores:
     """The best cosine with any rationale word, in place of transport."""
     words = torch.nn.functional.normalize(space.words[0, list(space.rationale)], dim=1)
     near = words @ torch.nn.functional.normalize(space.patches[0], dim=1).T  # (R, P)
-    return _without_empty(near.amax(0), space)
+    return without_empty(near.amax(0), space)
 
 
 def activation_norm(space: Space) -> Scores:
-    """The length of each patch's vector: what a convolutional encoder, which has no attention, has in its place."""
-    return _without_empty(space.patches[0].norm(dim=1), space)
+    """The length of each patch's vector: what a convolutional encoder has in place of attention; no gradient."""
+    return without_empty(space.patches[0].norm(dim=1), space)
 
 
 def integrated_gradients(
@@ -63,25 +60,7 @@ def rise(decide: Decide, n_patches: int, *, n_masks: int, seed: int) -> Scores:
     return np.asarray(sums / np.maximum(1, shown), dtype=np.float64)
 
 
-def image_log_prob(classifier: RationaleClassifier, target: int) -> Callable[[Tensor], Tensor]:
-    """The image decider's log-probability of a class, with every patch shown; differentiable in the pixels."""
-    grid = classifier.config.image
-
-    def forward(pixel_values: Tensor) -> Tensor:
-        B = pixel_values.shape[0]
-        shown = torch.ones(B, grid.rows * grid.cols, dtype=torch.bool, device=pixel_values.device)
-        logits: Tensor = classifier.network.image_decider(pixel_values, shown)
-        return logits.log_softmax(1)[:, target]
-
-    return forward
-
-
-def pixel_values_of(classifier: RationaleClassifier, image: Pixels) -> Tensor:
-    """The whole image as the decider sees it, (1, 3, S, S)."""
-    return patches.to_pixel_values(image, classifier.config.image.size_px)[None]
-
-
-def _without_empty(scores: Tensor, space: Space) -> Scores:
+def without_empty(scores: Tensor, space: Space) -> Scores:
     """Patches that hold no pixel come last, as they do in the transport."""
     values: Scores = scores.masked_fill(~space.patch_mask[0], float("-inf")).double().cpu().numpy()
     return values

@@ -102,13 +102,13 @@ def as_stored(module: M) -> M:
 
 
 def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Large matrices as int4 or int8, other large tensors as int8, with their scales; the rest as they are."""
+    """Large matrices as int4, other large tensors as int8, with their scales; the rest as they are."""
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu().contiguous()
         if tensor.ndim < 2 or tensor.numel() < _MIN_PACKED_SIZE:
             packed[name] = tensor.clone()
-        elif tensor.ndim == 2 and tensor.numel() >= _MIN_INT4_SIZE and tensor.shape[1] % int4.GROUP == 0:
+        elif _is_int4(tensor):
             packed[name + _INT4], packed[name + _SCALE] = int4.pack(tensor)
         else:
             rows = tensor.flatten(1)
@@ -116,6 +116,11 @@ def pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             packed[name + _INT8] = torch.round(rows / scale[:, None]).to(torch.int8).view(tensor.shape)
             packed[name + _SCALE] = scale
     return packed
+
+
+def _is_int4(tensor: Tensor) -> bool:
+    is_matrix = tensor.numel() == tensor.shape[0] * tensor.shape[1]  # a linear layer, or a convolution of 1 x 1
+    return is_matrix and tensor.numel() >= _MIN_INT4_SIZE and tensor.shape[1] % int4.GROUP == 0
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:

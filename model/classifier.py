@@ -50,9 +50,17 @@ class Evidence:
 class RationaleClassifier:
     """A loaded checkpoint. One example at a time, so its bytes never depend on what shares the call."""
 
-    def __init__(self, network: Network, config: ModelConfig, tokenizer: WordTokenizer, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: ModelConfig,
+        tokenizer: WordTokenizer,
+        *,
+        device: str = "cpu",
+        exact: bool = False,
+    ) -> None:
         self.network = network.to(device).eval()
-        if device == "cpu" and int8.is_fast():
+        if device == "cpu" and not exact and int8.is_fast():
             int8.to_int8(self.network)
         self.tokenizer = tokenizer
         self._device = device
@@ -65,12 +73,17 @@ class RationaleClassifier:
         self.alert_threshold = config.alert_threshold
 
     @classmethod
-    def load(cls, path: Path, *, device: str = "cpu", n_threads: int | None = None) -> RationaleClassifier:
-        """Reads a checkpoint folder or raises `CheckpointError`; n_threads is set for the whole process."""
+    def load(
+        cls, path: Path, *, device: str = "cpu", n_threads: int | None = None, exact: bool = False
+    ) -> RationaleClassifier:
+        """Reads a checkpoint folder or raises `CheckpointError`; n_threads is set for the whole process.
+
+        `exact` keeps to float32 products where int8 would be quicker.
+        """
         if n_threads is not None:
             torch.set_num_threads(n_threads)
         network, config, tokenizer = checkpoint.load(Path(path))
-        return cls(network, config, tokenizer, device=device)
+        return cls(network, config, tokenizer, device=device, exact=exact)
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """One prediction per example, in order. Equal examples give equal bytes; raises `ModelError`, never NaN."""

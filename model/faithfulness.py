@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +12,13 @@ from tqdm import tqdm
 
 from model import attributions, views
 from model.attributions import Decide, Scores
-from model.classifier import RationaleClassifier, Selection
+from model.classifier import Selection
 from model.errors import ModelError
 from model.evaluation import example_of, spread, try_image
+from model.insides import Insides, insides_of
 from model.labelled_posts import LabelledPost
 from model.records import Example
+from model.views import Stages
 
 OURS, RISE = "transport", "rise"
 
@@ -44,7 +46,7 @@ class Areas:
     deletion: float
 
 
-def measure(classifier: RationaleClassifier, posts: Sequence[LabelledPost], settings: Settings) -> dict[str, Any]:
+def measure(classifier: Stages, posts: Sequence[LabelledPost], settings: Settings) -> dict[str, Any]:
     """Mean areas of every way to score patches, and our gain over RISE; uses no label.
 
     The explained class is what the image alone gets when all of it is shown. Every way orders the same patches and
@@ -52,11 +54,13 @@ def measure(classifier: RationaleClassifier, posts: Sequence[LabelledPost], sett
     """
     with_image = [index for index, post in enumerate(posts) if post.image is not None]
     chosen = sorted(spread(with_image, settings.n_images))
+    insides = insides_of(classifier)
     found: list[dict[str, Areas]] = []
     for index in tqdm(chosen, desc="faithfulness", unit="image", disable=None):
         image = try_image(posts[index].image)
         if image is not None:
-            found.append(areas_of(classifier, example_of(posts[index], image), settings, seed=settings.seed + index))
+            example = example_of(posts[index], image)
+            found.append(areas_of(classifier, insides, example, settings, seed=settings.seed + index))
     if not found:
         raise NoImages("no post has an image that can be read, so there is no image faithfulness: leave out --faithful")
     return summarise(found)
@@ -83,18 +87,25 @@ def summarise(found: Sequence[Mapping[str, Areas]]) -> dict[str, Any]:
     }
 
 
-def areas_of(classifier: RationaleClassifier, example: Example, settings: Settings, *, seed: int) -> dict[str, Areas]:
+def areas_of(
+    classifier: Stages, insides: Insides, example: Example, settings: Settings, *, seed: int
+) -> dict[str, Areas]:
     """Both areas for every way to score one image's patches."""
     selection = classifier.select(example)
-    everything = tuple(range(len(selection.patch_scores)))
     alone = replace(example, text="")
-    whole = _show(classifier, alone, selection, everything)
-    target = int(whole.argmax())
+    everything = tuple(range(len(selection.patch_scores)))
+    target = int(_show(classifier, alone, selection, everything).argmax())
 
     def decide(shown: tuple[int, ...]) -> float:
         return float(_show(classifier, alone, selection, shown)[target])
 
-    scored = _scores(classifier, example, selection, target, decide, settings, seed)
+    scored: dict[str, Scores] = {
+        OURS: np.array(selection.patch_scores),
+        **insides.other_scores(example, selection),
+        "integrated_gradients": insides.gradient_scores(example, selection, target, n_steps=settings.n_gradient_steps),
+        RISE: attributions.rise(decide, len(everything), n_masks=settings.n_masks, seed=seed),
+        "random": attributions.uniform_noise(len(everything), seed),
+    }
     return {name: areas(scores, decide, settings.n_steps) for name, scores in scored.items()}
 
 
@@ -113,35 +124,6 @@ def _area(heights: Sequence[float], widths: npt.NDArray[np.float64]) -> float:
     return float(((values[1:] + values[:-1]) / 2.0 * widths).sum())
 
 
-def _scores(
-    classifier: RationaleClassifier,
-    example: Example,
-    selection: Selection,
-    target: int,
-    decide: Decide,
-    settings: Settings,
-    seed: int,
-) -> dict[str, Scores]:
-    assert example.image is not None
-    grid, space = classifier.config.image, classifier.space(example, selection)
-    n = len(selection.patch_scores)
-    ways: dict[str, Callable[[], Scores]] = {
-        OURS: lambda: np.array(selection.patch_scores),
-        "cosine": lambda: attributions.cosine(space),
-        "activation_norm": lambda: attributions.activation_norm(space),
-        "integrated_gradients": lambda: attributions.integrated_gradients(
-            attributions.image_log_prob(classifier, target),
-            attributions.pixel_values_of(classifier, example.image),  # type: ignore[arg-type]
-            grid.rows,
-            grid.cols,
-            n_steps=settings.n_gradient_steps,
-        ),
-        RISE: lambda: attributions.rise(decide, n, n_masks=settings.n_masks, seed=seed),
-        "random": lambda: attributions.uniform_noise(n, seed),
-    }
-    return {name: way() for name, way in ways.items()}
-
-
-def _show(classifier: RationaleClassifier, example: Example, selection: Selection, shown: tuple[int, ...]) -> Any:
+def _show(classifier: Stages, example: Example, selection: Selection, shown: tuple[int, ...]) -> Any:
     """What the image alone is decided to be when these patches are shown."""
     return views.decide(classifier, example, replace(selection, words=(), patches=shown))

@@ -171,7 +171,7 @@ def fit_image_stage_1(
     run: Run, corpus: Corpus, kit: TextKit, text_selector: TextSelector
 ) -> tuple[ImageSelector, Tensor]:
     """The image selector, and every image's patch mask (N, P); also fills `text_selector.space`."""
-    encoder = pretrained.lite_encoder(run.weights, "lite0")
+    encoder = checkpoint.as_stored(pretrained.lite_encoder(run.weights, "lite0"))
     patch_rows = run.cached(
         "patches",
         lambda: {"patches": train_image.encode_images(corpus.images, encoder, IMAGE.size_px, "stage 1 images")},

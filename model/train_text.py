@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from model.tokens import WordTokenizer
 
 # mean near one; affected_individuals has 71 of 6,126 rows
 CLASS_WEIGHTS = torch.tensor([2.0, 1.2, 0.7, 1.0, 1.0])
-_N_COMMON_PIECES = 16_000
+_MIN_USES = 2  # of a piece in the training texts; rarer ones are not worth their megabytes
 _EVIDENCE_SHARE = 0.5  # of a word's target; the rest is what a model of people's marks says
 
 
@@ -33,8 +34,9 @@ def make_vocabulary(corpus: Corpus, weights: Path, max_tokens: int) -> tuple[str
     full = WordTokenizer.from_file(pretrained.tokenizer_path(weights), max_tokens=max_tokens)
     texts = [row.text for row in [*corpus.train, *corpus.disagreed, *corpus.humaid, *corpus.dev]]
     texts += [row.text for row in corpus.nepal]
-    used = {piece for text in texts for piece in full.encode(full.split(text)).input_ids}
-    return pretrained.prune_tokenizer(weights, used | set(range(_N_COMMON_PIECES)))
+    counts = Counter(piece for text in texts for piece in full.encode(full.split(text)).input_ids)
+    used = {piece for piece, count in counts.items() if count >= _MIN_USES}
+    return pretrained.prune_tokenizer(weights, used)
 
 
 def tokenizer_from_json(tokenizer_json: str, max_tokens: int) -> WordTokenizer:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
-from redis.asyncio import Redis
+import hiredis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stream.records import Alert, Finding, decode, encode
 
 ALL: Final = "all"
+
+# one command for many: a command of its own for each costs the client more than all else that is done for a post
+_SET_ALL: Final = "for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1]) end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,21 +57,30 @@ class FindingCache:
         self._ttl_ms = int(ttl_s * 1000)
         self._latest_per_class = latest_per_class
 
-    async def store(self, findings: Sequence[Finding], alerts: Sequence[Alert] = ()) -> None:
-        """Write the findings and their indexes in one pipeline; the same finding twice changes nothing."""
+    async def store(
+        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes | None] = ()
+    ) -> None:
+        """Write the findings and their indexes in one pipeline; the same finding twice changes nothing.
+
+        `encoded` are the findings as JSON, in order, where the caller has them.
+        """
+        values: dict[str, bytes] = {}
+        indexes: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for finding, value in zip_longest(findings, encoded):
+            post_id, accepted_s = finding.post_id, finding.accepted_at.timestamp()
+            values[self._keys.finding(post_id)] = value or encode(finding)
+            for label in (finding.label, ALL):
+                indexes[label][post_id] = accepted_s
+        indexes = defaultdict(dict, {self._keys.latest(label): posts for label, posts in indexes.items()})
+        for alert in alerts:
+            values[self._keys.alert(alert.id)] = encode(alert)
+            indexes[self._keys.latest_alerts()][alert.id] = alert.raised_at.timestamp()
+        if not values:
+            return
         async with self._redis.pipeline(transaction=False) as pipe:
-            touched = set()
-            for finding in findings:
-                pipe.set(self._keys.finding(finding.post_id), encode(finding), px=self._ttl_ms)
-                for label in (finding.label, ALL):
-                    index = self._keys.latest(label)
-                    pipe.zadd(index, {finding.post_id: finding.accepted_at.timestamp()})
-                    touched.add(index)
-            for alert in alerts:
-                pipe.set(self._keys.alert(alert.id), encode(alert), px=self._ttl_ms)
-                pipe.zadd(self._keys.latest_alerts(), {alert.id: alert.raised_at.timestamp()})
-                touched.add(self._keys.latest_alerts())
-            for index in touched:
+            pipe.eval(_SET_ALL, len(values), *values, self._ttl_ms, *values.values())
+            for index, members in indexes.items():
+                pipe.zadd(index, members)
                 pipe.zremrangebyrank(index, 0, -self._latest_per_class - 1)
                 pipe.pexpire(index, self._ttl_ms)
             await pipe.execute()
@@ -113,6 +128,13 @@ class FindingCache:
         await self._redis.aclose()
 
 
+class _QuickPacking:
+    """Packs commands in C: redis-py does it so when it blocks, but not yet under asyncio."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        return [hiredis.pack_command((*str(args[0]).split(), *args[1:]))]
+
+
 def connect_cache(
     url: str, *, prefix: str, ttl_s: float, latest_per_class: int, timeout_s: float = 2.0
 ) -> FindingCache:
@@ -121,5 +143,7 @@ def connect_cache(
     A call fails after one attempt: whether and when to try again is its caller's to say.
     """
     once = Retry(NoBackoff(), 0)
-    redis = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once)
+    pool: Any = ConnectionPool.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once)
+    pool.connection_class = type("Connection", (_QuickPacking, pool.connection_class), {})
+    redis = Redis.from_pool(pool)
     return FindingCache(redis, prefix=prefix, ttl_s=ttl_s, latest_per_class=latest_per_class)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import redis.exceptions
@@ -20,7 +21,9 @@ log = logging.getLogger(__name__)
 
 REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
 
-_MAX_WRITE = 256
+_Waiting = tuple[Finding | Alert, bytes | None]
+
+_MAX_WRITE = 1_024
 _PROBE_S = 1.0
 _REFILL_PAUSE_S = 5.0
 
@@ -47,17 +50,20 @@ class CacheWriter:
         self._max_buffer = max_buffer
         self._refill = refill
         self._on_error = on_error
-        self._buffer: deque[Finding | Alert] = deque()
-        self._writing: list[Finding | Alert] = []
+        self._buffer: deque[_Waiting] = deque()
+        self._writing: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._incomplete = False
         self._next_refill_s = 0.0
+        self._look_s = 0.0  # when to look again whether Redis still has its data
         self.n_dropped = 0
 
-    def offer(self, findings: Sequence[Finding], alerts: Sequence[Alert] = ()) -> None:
-        """Take findings to be written; never blocks, never raises."""
-        self._buffer.extend(findings)
-        self._buffer.extend(alerts)
+    def offer(
+        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes | None] = ()
+    ) -> None:
+        """Take findings to be written, as JSON too where that is there; never blocks, never raises."""
+        self._buffer.extend(zip_longest(findings, encoded))
+        self._buffer.extend((alert, None) for alert in alerts)
         while len(self._buffer) > self._max_buffer:
             self._buffer.popleft()
             self._incomplete = True
@@ -77,7 +83,9 @@ class CacheWriter:
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
-            await self._until_answered(self._make_whole)
+            if asyncio.get_running_loop().time() >= self._look_s:
+                await self._until_answered(self._make_whole)
+                self._look_s = asyncio.get_running_loop().time() + _PROBE_S
             self._wake.clear()
             if self.n_buffered:
                 await self._until_answered(self._write_some)
@@ -135,6 +143,7 @@ class CacheWriter:
             return
         if state.attempt_number == 1:
             log.warning("Redis is away, findings wait: %s", error)
+        self._look_s = 0.0
         self._on_error()
 
 
@@ -149,9 +158,9 @@ async def fill(
     `meanwhile` is called now and then, so that a long filling does not hold up what is new.
     """
     n_records = 0
-    some: list[Finding | Alert] = []
+    some: list[_Waiting] = []
     async for record in records:
-        some.append(record)
+        some.append((record, None))
         if len(some) == _MAX_WRITE:
             await _store(cache, some)
             n_records += len(some)
@@ -163,9 +172,11 @@ async def fill(
     return n_records + len(some)
 
 
-async def _store(cache: FindingCache, records: Sequence[Finding | Alert]) -> None:
+async def _store(cache: FindingCache, records: Sequence[_Waiting]) -> None:
     if records:
+        findings = [(record, value) for record, value in records if isinstance(record, Finding)]
         await cache.store(
-            [record for record in records if isinstance(record, Finding)],
-            [record for record in records if isinstance(record, Alert)],
+            [finding for finding, _ in findings],
+            [record for record, _ in records if isinstance(record, Alert)],
+            encoded=[value for _, value in findings],
         )

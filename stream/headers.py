@@ -55,25 +55,44 @@ def first_header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
     return None
 
 
-def cloudevent_headers(
-    *, event_id: str, source: str, event_type: str, time: datetime, trace: Mapping[str, str] | None = None
-) -> Headers:
-    """Return the headers of a CloudEvent in binary mode with a JSON body."""
-    headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", event_id.encode()),
+class HeadersOf(Protocol):
+    """Returns the headers of an event, from its id and its trace context."""
+
+    def __call__(self, event_id: str, trace: Mapping[str, str] | None = None) -> Headers:
+        """Return them."""
+        ...
+
+
+def cloudevents(*, source: str, event_type: str, time: datetime) -> HeadersOf:
+    """Return a function from an event's id, and its trace context, to its headers: for many events of one moment."""
+    before = ("ce_specversion", b"1.0")
+    after = [
         ("ce_source", source.encode()),
         ("ce_type", event_type.encode()),
         ("ce_time", rfc3339(time).encode()),
         ("content-type", JSON.encode()),
     ]
-    for name, value in (trace or {}).items():
-        headers.append((name, value.encode()))
+
+    def headers(event_id: str, trace: Mapping[str, str] | None = None) -> Headers:
+        made = [before, ("ce_id", event_id.encode()), *after]
+        if trace:
+            made += [(name, value.encode("ascii", "replace")) for name, value in trace.items()]
+        return made
+
     return headers
+
+
+def cloudevent_headers(
+    *, event_id: str, source: str, event_type: str, time: datetime, trace: Mapping[str, str] | None = None
+) -> Headers:
+    """Return the headers of a CloudEvent in binary mode with a JSON body."""
+    return cloudevents(source=source, event_type=event_type, time=time)(event_id, trace)
 
 
 def trace_context(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     """Return the trace context among the headers, to be carried on unchanged."""
+    if not headers:
+        return {}
     return {name: value.decode("ascii", "replace") for name, value in headers if name in TRACE_HEADERS and value}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from stream.accepted import Accepted, Fetched, confirm_all
 from stream.claims import Claims
 from stream.consumer import LEAVE_S, IntakeConfig, join, leave
 from stream.offsets import Lease
@@ -17,27 +18,10 @@ from stream.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
+__all__ = ["Accepted", "Fetched", "Intake", "confirm_all"]
+
 _POLL_MS = 200
-
-
-class Accepted:
-    """One record taken in; whoever has delivered its outcome calls `confirm`."""
-
-    __slots__ = ("_intake", "lease", "record")
-
-    def __init__(self, record: ConsumerRecord, lease: Lease, intake: Intake) -> None:
-        self.record = record
-        self.lease = lease
-        self._intake = intake
-
-    @property
-    def lost(self) -> bool:
-        """Whether the partition has gone to another worker, which handles the record again."""
-        return self.lease.lost
-
-    def confirm(self) -> None:
-        """Say that the record's outcome is delivered; idempotent, never blocks."""
-        self._intake._confirm(self.lease, self.record)
+_SHARES = 16
 
 
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -63,8 +47,6 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._consumer: AIOKafkaConsumer | None = None
         self._draining = False
         self._claims: Claims | None = None
-        self.n_in_flight = 0
-        self.n_bytes_in_flight = 0
         self.n_rebalances = 0
         self.last_progress_s = time.monotonic()
 
@@ -83,8 +65,18 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         consumer.subscribe([config.topic], listener=self)
         self._consumer = consumer
 
-    async def fetch(self) -> list[list[Accepted]]:
-        """Return the next records, a list per partition; empty when none came or there is no room.
+    @property
+    def n_in_flight(self) -> int:
+        """Records accepted and not yet confirmed."""
+        return sum(lease.tracker.n_in_flight for lease in self._leases.values())
+
+    @property
+    def n_bytes_in_flight(self) -> int:
+        """Bytes of the same."""
+        return sum(lease.n_bytes for lease in self._leases.values())
+
+    async def fetch(self) -> list[Fetched]:
+        """Return the next records, a `Fetched` per partition; empty when none came or there is no room.
 
         Waits at most a moment, so that the caller can look whether it should stop.
         """
@@ -100,7 +92,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         fetched = await self._running.getmany(timeout_ms=_POLL_MS, max_records=room)
         if self._draining:  # nobody waits for these any more; uncommitted, the next owner gets them
             return []
-        return [self._accept(partition, records) for partition, records in fetched.items() if records]
+        accepted = [self._accept(partition, records) for partition, records in fetched.items() if records]
+        return [one for one in accepted if one is not None]
 
     async def commit(self, timeout_s: float | None = None) -> None:
         """Commit what is confirmed; a refusal (rebalance, broker away) is left to the next call."""
@@ -199,20 +192,20 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         config = self._config
         if self._transactions is not None and self._transactions.n_staged >= config.max_in_flight:
             return False
-        return self.n_in_flight < config.max_in_flight and self.n_bytes_in_flight < config.max_in_flight_bytes
+        room = config.max_in_flight - self.n_in_flight
+        # not for a handful: a small fetch costs as much as a large one
+        worth_a_fetch = max(1, min(config.max_fetch, config.max_in_flight // _SHARES))
+        return room >= worth_a_fetch and self.n_bytes_in_flight < config.max_in_flight_bytes
 
-    def _accept(self, partition: TopicPartition, records: list[ConsumerRecord]) -> list[Accepted]:
+    def _accept(self, partition: TopicPartition, records: list[ConsumerRecord]) -> Fetched | None:
         lease = self._leases.get(partition)
         if lease is None or lease.lost:
             self._put_back(partition, records[0].offset)
-            return []
+            return None
         if self.n_in_flight == 0:
             self.last_progress_s = time.monotonic()
-        n_bytes = sum(map(_size_bytes, records))
-        lease.accept((record.offset for record in records), n_bytes)
-        self.n_in_flight += len(records)
-        self.n_bytes_in_flight += n_bytes
-        return [Accepted(record, lease, self) for record in records]
+        lease.accept([record.offset for record in records], sum([len(record.value or b"") for record in records]))
+        return Fetched(records, lease)
 
     def _put_back(self, partition: TopicPartition, offset: int) -> None:
         """Have records without a lease fetched again by whoever owns the partition, be it this worker."""
@@ -221,25 +214,18 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         except IllegalStateError:
             log.info("partition %d went to another worker while it was fetched", partition.partition)
 
-    def _confirm(self, lease: Lease, record: ConsumerRecord) -> None:
-        n_bytes = _size_bytes(record)
-        if not lease.confirm(record.offset, n_bytes):
-            return
+    def _note_progress(self) -> None:
         self.last_progress_s = time.monotonic()
-        self.n_in_flight -= 1
-        self.n_bytes_in_flight -= n_bytes
         self._room.set()
 
     def _grant(self, partition: TopicPartition) -> None:
-        self._leases[partition] = Lease(partition)
+        self._leases[partition] = Lease(partition, on_progress=self._note_progress)
 
     def _lose(self, lease: Lease) -> None:
         self._give_up(lease)
         self._on_lost({lease.partition})
 
     def _give_up(self, lease: Lease) -> None:
-        self.n_in_flight -= lease.tracker.n_in_flight
-        self.n_bytes_in_flight -= lease.n_bytes
         lease.give_up()
         if self._transactions is not None:
             self._transactions.drop(lease)
@@ -254,7 +240,3 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         for wait in pending:
             wait.cancel()
         return not pending
-
-
-def _size_bytes(record: ConsumerRecord) -> int:
-    return len(record.value or b"")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress, islice, pairwise
 
 from aiokafka import TopicPartition
 
@@ -20,24 +21,39 @@ class OffsetTracker:
 
     def accept(self, offsets: Iterable[int]) -> None:
         """Take in offsets in rising order; gaps (compaction, transaction markers) are fine."""
-        for offset in offsets:
-            if offset <= self._last_accepted:
-                raise ValueError(f"offset {offset} comes after {self._last_accepted}: offsets must rise")
-            self._last_accepted = offset
-            self._pending.append(offset)
+        offsets = list(offsets)
+        for before, offset in pairwise((self._last_accepted, *offsets)):
+            if offset <= before:
+                raise ValueError(f"offset {offset} comes after {before}: offsets must rise")
+        self._pending.extend(offsets)
+        if offsets:
+            self._last_accepted = offsets[-1]
 
     def confirm(self, offset: int) -> bool:
         """Mark an accepted offset as done; return False when it is not pending (done before, or unknown)."""
-        if offset > self._last_accepted or offset in self._confirmed:
-            return False
-        if not self._pending or offset < self._pending[0]:
+        if not self._is_pending(offset):
             return False
         self._confirmed.add(offset)
-        while self._pending and self._pending[0] in self._confirmed:
-            done = self._pending.popleft()
-            self._confirmed.discard(done)
-            self._committable = done + 1
+        self._advance()
         return True
+
+    def confirm_many(self, offsets: Sequence[int]) -> list[bool]:
+        """Mark accepted offsets as done; return which of them were pending. Rising offsets cost least."""
+        pending = self._pending
+        if not self._confirmed and list(islice(pending, len(offsets))) == offsets:  # the next ones, in order
+            for _ in offsets:
+                pending.popleft()
+            if offsets:
+                self._committable = offsets[-1] + 1
+            return [True] * len(offsets)
+        were_pending = []
+        for offset in offsets:
+            is_pending = self._is_pending(offset)
+            were_pending.append(is_pending)
+            if is_pending:
+                self._confirmed.add(offset)
+        self._advance()
+        return were_pending
 
     @property
     def committable(self) -> int | None:
@@ -49,13 +65,27 @@ class OffsetTracker:
         """Records accepted and not yet confirmed."""
         return len(self._pending) - len(self._confirmed)
 
+    def _is_pending(self, offset: int) -> bool:
+        pending = self._pending
+        return bool(pending) and pending[0] <= offset <= self._last_accepted and offset not in self._confirmed
+
+    def _advance(self) -> None:
+        pending, confirmed = self._pending, self._confirmed
+        while pending and pending[0] in confirmed:
+            done = pending.popleft()
+            confirmed.discard(done)
+            self._committable = done + 1
+
 
 class Lease:
-    """One assignment of one partition to this worker; after `lost`, confirming changes nothing."""
+    """One assignment of one partition to this worker; after `lost`, confirming changes nothing.
 
-    __slots__ = ("committed", "idle", "lost", "n_bytes", "partition", "tracker")
+    `on_progress` is called when a confirmation changed something.
+    """
 
-    def __init__(self, partition: TopicPartition) -> None:
+    __slots__ = ("_on_progress", "committed", "idle", "lost", "n_bytes", "partition", "tracker")
+
+    def __init__(self, partition: TopicPartition, *, on_progress: Callable[[], None] = lambda: None) -> None:
         self.partition = partition
         self.tracker = OffsetTracker()
         self.lost = False
@@ -63,6 +93,7 @@ class Lease:
         self.n_bytes = 0
         self.idle = asyncio.Event()
         self.idle.set()
+        self._on_progress = on_progress
 
     def accept(self, offsets: Iterable[int], n_bytes: int) -> None:
         """Take in records of so many bytes."""
@@ -74,10 +105,16 @@ class Lease:
         """Mark a record as done; return False when that changes nothing."""
         if self.lost or not self.tracker.confirm(offset):
             return False
-        self.n_bytes -= n_bytes
-        if self.tracker.n_in_flight == 0:
-            self.idle.set()
+        self._confirmed(n_bytes)
         return True
+
+    def confirm_many(self, offsets: Sequence[int], sizes: Sequence[int]) -> None:
+        """Mark records of these sizes, in bytes, as done; those that are done already change nothing."""
+        if self.lost:
+            return
+        were_pending = self.tracker.confirm_many(offsets)
+        if any(were_pending):
+            self._confirmed(sum(compress(sizes, were_pending)))
 
     def give_up(self) -> None:
         """Say that the partition is no longer this worker's."""
@@ -89,3 +126,9 @@ class Lease:
         """The offset to commit now, or None when there is nothing new or the lease is lost."""
         offset = self.tracker.committable
         return None if self.lost or offset == self.committed else offset
+
+    def _confirmed(self, n_bytes: int) -> None:
+        self.n_bytes -= n_bytes
+        if self.tracker.n_in_flight == 0:
+            self.idle.set()
+        self._on_progress()

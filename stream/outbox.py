@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import tenacity
 from aiokafka import AIOKafkaProducer
@@ -16,24 +16,26 @@ from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
 )
+from msgspec import Struct
 
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.headers import Headers
 from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
 
 if TYPE_CHECKING:
-    from stream.intake import Accepted
+    from stream.accepted import Accepted
 
 log = logging.getLogger(__name__)
 
+_FIRST_PAUSE_S: Final = 0.05
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+
+class Outgoing(Struct, frozen=True, kw_only=True, gc=False):
     """One record to send."""
 
     key: bytes | None
     value: bytes | None
-    headers: Headers = field(default_factory=list)
+    headers: Headers = []
     outcome_of: Accepted | None = None  # transactions ask; this module does not
 
 
@@ -109,22 +111,27 @@ class Outbox:
             BrokerUnavailable: deliveries failed for longer than the publish time-out.
         """
         sending = _Sending(records)
-        failure: BaseException | None = None
+        failures: list[BaseException] = []
+
+        async def attempt() -> None:
+            try:
+                await self._send_rest(topic, partition, sending)
+            except (KafkaError, OSError) as error:
+                log.warning("delivery to %s failed, tried again: %s", topic, error or type(error).__name__)
+                failures[:] = [error]
+                raise
+
         try:
             async with asyncio.timeout(self._publish_timeout_s):
-                async for attempt in tenacity.AsyncRetrying(
-                    wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
-                    retry=tenacity.retry_if_exception_type((KafkaError, OSError)),
-                ):
-                    with attempt:
-                        try:
-                            await self._send_rest(topic, partition, sending)
-                        except (KafkaError, OSError) as error:
-                            failure = error
-                            log.warning("delivery to %s failed, tried again: %s", topic, error or type(error).__name__)
-                            raise
+                try:
+                    await attempt()
+                except (KafkaError, OSError):  # made only now: a batch that arrives at once should not pay for it
+                    again = tenacity.wait_random_exponential(multiplier=0.1, max=5)
+                    retry = tenacity.retry_if_exception_type((KafkaError, OSError))
+                    await asyncio.sleep(_FIRST_PAUSE_S)
+                    await tenacity.AsyncRetrying(wait=again, retry=retry)(attempt)
         except TimeoutError as error:
-            why = f"{failure or 'no answer'}"
+            why = f"{failures[0] if failures else 'no answer'}"
             raise BrokerUnavailable(f"deliveries to {topic} failed for {self._publish_timeout_s:g} s: {why}") from error
         return [result for result in sending.results if result is not None]
 
@@ -190,12 +197,15 @@ class Outbox:
 
     def _fill(self, line: _Line, sending: _Sending, members: Sequence[int]) -> tuple[Any, list[int]]:
         """Return a batch of as many members as fit; none when the first is too large for any batch."""
-        batch, fitting = line.producer.create_batch(), []
+        batch = line.producer.create_batch()
+        fitting: list[int] = []
+        append, records, now_ms = batch.append, sending.records, int(time.time() * 1000)
         for index in members:
-            record = sending.records[index]
+            record = records[index]
             # a batch takes its first record whatever its size, and drops, without a word, what does not fit later
-            appended = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
-            if appended is None or batch.size() > self._max_batch_bytes:
+            if append(timestamp=now_ms, key=record.key, value=record.value, headers=record.headers) is None:
+                break
+            if not fitting and batch.size() > self._max_batch_bytes:
                 break
             fitting.append(index)
         return batch, fitting

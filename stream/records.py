@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
 
@@ -236,7 +236,7 @@ def decode_post(value: bytes | None, *, content_type: str = JSON, max_bytes: int
         raise InvalidRecord("empty_record", "the record has no value: send a post as JSON or MessagePack")
     if len(value) > max_bytes:
         raise InvalidRecord("record_too_large", f"the record has {len(value)} bytes, over the limit of {max_bytes}")
-    media_type = content_type.partition(";")[0].strip().lower()
+    media_type = JSON if content_type is JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON:
         decoder: Any = _post_json
     elif media_type == MSGPACK:
@@ -244,12 +244,14 @@ def decode_post(value: bytes | None, *, content_type: str = JSON, max_bytes: int
     else:
         raise InvalidRecord("content_type", f"content-type is {content_type!r}: use {JSON} or {MSGPACK}")
     post: Post = _decode(decoder, value)
-    if not post.text.strip() and not post.images:
+    if not post.images and (not post.text or post.text.isspace()):
         raise InvalidRecord("empty_post", f"post {post.id!r} has neither text nor images")
-    try:
-        _ = post.created_at and post.created_at.astimezone(UTC)
-    except OverflowError as error:  # MessagePack and everything that compares times needs it in UTC
-        raise InvalidRecord("invalid_field", f"created_at {post.created_at} is out of range in UTC") from error
+    created_at = post.created_at
+    if created_at is not None and not MINYEAR < created_at.year < MAXYEAR:
+        try:
+            created_at.astimezone(UTC)
+        except OverflowError as error:  # MessagePack and everything that compares times needs it in UTC
+            raise InvalidRecord("invalid_field", f"created_at {created_at} is out of range in UTC") from error
     return post
 
 

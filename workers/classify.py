@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from model import Prediction
 from stream.errors import InvalidRecord
@@ -147,9 +148,10 @@ class ClassifyStage:
         except Exception as error:  # whatever a model raises, the bad post is found and the rest goes on
             await self._split(jobs, error, decided)
             return
+        now = now_utc()
         for job, prediction in zip(jobs, predictions, strict=True):
             try:
-                decided.append(self._decided(job, prediction))
+                decided.append(self._decided(job, prediction, now))
             except Exception as error:  # this one prediction cannot be published
                 await self._dead_letter(job, error)
 
@@ -174,9 +176,9 @@ class ClassifyStage:
         for start in range(0, len(jobs), size):
             await self._decide(jobs[start : start + size], decided)
 
-    def _decided(self, job: Job, prediction: Prediction) -> Decided:
+    def _decided(self, job: Job, prediction: Prediction, now: datetime) -> Decided:
         check_prediction(prediction, self._classes)
-        finding = make_finding(job.prepared, prediction, self._model, languages=self._languages, now=now_utc())
+        finding = make_finding(job.prepared, prediction, self._model, languages=self._languages, now=now)
         return Decided(job=job, finding=finding, alert=make_alert(finding, threshold=self._alert_threshold))
 
     async def _dead_letter(self, job: Job, error: Exception) -> None:

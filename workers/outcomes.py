@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from stream.cache_writer import CacheWriter
 from stream.errors import RecordTooLarge
@@ -15,11 +16,11 @@ from stream.headers import (
     POST_ORIGIN,
     Cause,
     Headers,
-    cloudevent_headers,
+    cloudevents,
     dead_letter_headers,
     trace_context,
 )
-from stream.intake import Accepted
+from stream.intake import Accepted, confirm_all
 from stream.outbox import Outbox, Outgoing
 from stream.records import Alert, Duplicate, Finding, Origin, PreparedPost, encode, encode_prepared
 from stream.topics import Topics
@@ -33,16 +34,14 @@ DUPLICATE_TYPE: Final = "org.sitrep.duplicate.v1"
 VALUE_OMITTED: Final = "sitrep_value_omitted_bytes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True, gc=False):
     """A post on its way through the stages, with the record to acknowledge."""
 
     accepted: Accepted
     prepared: PreparedPost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(Struct, frozen=True, kw_only=True, gc=False):
     """A post with its finding, and an alert when the finding calls for one."""
 
     job: Job
@@ -71,7 +70,7 @@ class Outcomes:
     async def publish(self, decided: Sequence[Decided]) -> None:
         """Deliver findings with their alerts, then acknowledge their posts and hand them to the cache."""
         now = now_utc()
-        alerts = [self._alert(one.alert, one.job, now) for one in decided if one.alert is not None]
+        alerts = self._alerts(decided, now)
         if alerts:
             await self._outbox.send(self._topics.alerts.name, 0, alerts)
             self._metrics.alerts.inc(len(alerts))
@@ -99,17 +98,19 @@ class Outcomes:
                 )
                 for job in some
             ]
+            sent = []
             for job, result in zip(some, await self._outbox.send(topic, partition, records), strict=True):
                 if isinstance(result, RecordTooLarge):
                     await self.dead_letter(
                         job.accepted, Cause(reason="record_too_large", stage="prepare", error=result)
                     )
                 else:
-                    job.accepted.confirm()
+                    sent.append(job.accepted)
+            confirm_all(sent)
 
     async def duplicates(self, duplicates: Sequence[tuple[Accepted, Duplicate]]) -> None:
         """Record duplicates, then acknowledge them."""
-        now = now_utc()
+        headers = cloudevents(source=self._source, event_type=DUPLICATE_TYPE, time=now_utc())
         by_partition: dict[int, list[tuple[Accepted, Duplicate]]] = defaultdict(list)
         for accepted, duplicate in duplicates:
             by_partition[duplicate.origin.partition].append((accepted, duplicate))
@@ -120,20 +121,14 @@ class Outcomes:
                 Outgoing(
                     key=duplicate.post_id.encode(),
                     value=encode(duplicate),
-                    headers=cloudevent_headers(
-                        event_id="-".join(_origin_text(duplicate.origin).decode().split("/")),
-                        source=self._source,
-                        event_type=DUPLICATE_TYPE,
-                        time=now,
-                    ),
+                    headers=headers("-".join(_origin_text(duplicate.origin).decode().split("/"))),
                     outcome_of=accepted,
                 )
                 for accepted, duplicate in some
             ]
             await self._outbox.send(topic, partition, records)
             self._metrics.posts.labels("duplicate").inc(len(some))
-            for accepted, _ in some:
-                accepted.confirm()
+            confirm_all(accepted for accepted, _ in some)
 
     async def dead_letter(self, accepted: Accepted, cause: Cause, *, post_origin: Origin | None = None) -> None:
         """Deliver the event's original bytes with the reason, then acknowledge it."""
@@ -157,33 +152,60 @@ class Outcomes:
     async def _publish_partition(self, number: int, decided: list[Decided], now: datetime) -> None:
         topic = self._topics.findings.name
         partition = await self._outbox.partition_for(topic, number)
-        results = await self._outbox.send(topic, partition, [self._finding(one, now) for one in decided])
-        delivered_s = now_utc().timestamp()
-        for one, result in zip(decided, results, strict=True):
+        records = self._findings(decided, now)
+        results = await self._outbox.send(topic, partition, records)
+        outcomes = list(zip(decided, results, strict=True))
+        delivered = [one for one, result in outcomes if not isinstance(result, RecordTooLarge)]
+        self._count(delivered)
+        if self._cache_writer is not None:
+            self._cache_writer.offer(
+                [one.finding for one in delivered],
+                [one.alert for one in delivered if one.alert is not None],
+                encoded=[
+                    record.value
+                    for record, result in zip(records, results, strict=True)
+                    if not isinstance(result, RecordTooLarge)
+                ],
+            )
+        confirm_all(one.job.accepted for one in delivered)
+        for one, result in outcomes:
             if isinstance(result, RecordTooLarge):
                 cause = Cause(reason="finding_too_large", stage="classify", error=result)
                 await self.dead_letter(one.job.accepted, cause, post_origin=one.finding.origin)
-                continue
-            self._metrics.posts.labels("finding").inc()
-            self._metrics.findings.labels(one.finding.label).inc()
-            self._metrics.latency_s.observe(max(0.0, delivered_s - one.finding.accepted_at.timestamp()))
-            if self._cache_writer is not None:
-                self._cache_writer.offer([one.finding], [one.alert] if one.alert is not None else [])
-            one.job.accepted.confirm()
 
-    def _finding(self, one: Decided, now: datetime) -> Outgoing:
-        finding = one.finding
-        headers = cloudevent_headers(event_id=finding.id, source=self._source, event_type=FINDING_TYPE, time=now)
-        return Outgoing(
-            key=finding.post_id.encode(),
-            value=encode(finding),
-            headers=[*headers, *_trace(one.job)],
-            outcome_of=one.job.accepted,
+    def _count(self, delivered: Sequence[Decided]) -> None:
+        metrics, delivered_s = self._metrics, now_utc().timestamp()
+        metrics.posts.labels("finding").inc(len(delivered))
+        for label, n_findings in Counter(one.finding.label for one in delivered).items():
+            metrics.findings.labels(label).inc(n_findings)
+        metrics.latency_s.observe_many(
+            [max(0.0, delivered_s - one.finding.accepted_at.timestamp()) for one in delivered]
         )
 
-    def _alert(self, alert: Alert, job: Job, now: datetime) -> Outgoing:
-        headers = cloudevent_headers(event_id=alert.id, source=self._source, event_type=ALERT_TYPE, time=now)
-        return Outgoing(key=alert.id.encode(), value=encode(alert), headers=headers, outcome_of=job.accepted)
+    def _findings(self, decided: Sequence[Decided], now: datetime) -> list[Outgoing]:
+        headers = cloudevents(source=self._source, event_type=FINDING_TYPE, time=now)
+        return [
+            Outgoing(
+                key=one.finding.post_id.encode(),
+                value=encode(one.finding),
+                headers=headers(one.finding.id, trace_context(one.job.accepted.record.headers)),
+                outcome_of=one.job.accepted,
+            )
+            for one in decided
+        ]
+
+    def _alerts(self, decided: Sequence[Decided], now: datetime) -> list[Outgoing]:
+        headers = cloudevents(source=self._source, event_type=ALERT_TYPE, time=now)
+        return [
+            Outgoing(
+                key=one.alert.id.encode(),
+                value=encode(one.alert),
+                headers=headers(one.alert.id, trace_context(one.job.accepted.record.headers)),
+                outcome_of=one.job.accepted,
+            )
+            for one in decided
+            if one.alert is not None
+        ]
 
 
 def _trace(job: Job) -> Headers:

@@ -61,19 +61,21 @@ class PrepareStage:
             except InvalidRecord as error:
                 invalid.append((accepted, error))
         self._metrics.stage_s.labels("decode").observe(time.perf_counter() - start)
-        await asyncio.gather(
-            *(
-                self._outcomes.dead_letter(accepted, Cause(reason=why.reason, stage=_STAGE, error=why))
-                for accepted, why in invalid
+        if invalid:
+            await asyncio.gather(
+                *(
+                    self._outcomes.dead_letter(accepted, Cause(reason=why.reason, stage=_STAGE, error=why))
+                    for accepted, why in invalid
+                )
             )
-        )
         if not posts:
             return
         verdicts = await self._duplicates.check([(post, origin) for _, post, origin in posts])
-        known = [(one[0], verdict) for one, verdict in zip(posts, verdicts, strict=True) if verdict is not None]
-        if known:
+        fresh = posts
+        if any(verdicts):
+            known = [(one[0], verdict) for one, verdict in zip(posts, verdicts, strict=True) if verdict is not None]
             await self._outcomes.duplicates(known)
-        fresh = [one for one, verdict in zip(posts, verdicts, strict=True) if verdict is None]
+            fresh = [one for one, verdict in zip(posts, verdicts, strict=True) if verdict is None]
         unpictured: list[tuple[Accepted, Post, Origin]] = []
         pictured: list[tuple[Accepted, Post, Origin]] = []
         spared = self._reliefs().text_only
@@ -97,7 +99,7 @@ class PrepareStage:
 
     def _decode(self, accepted: Accepted) -> Post:
         record = accepted.record
-        content_type = first_header(record.headers, "content-type") or JSON
+        content_type = first_header(record.headers, "content-type") or JSON if record.headers else JSON
         return decode_post(record.value, content_type=content_type, max_bytes=self._max_record_bytes)
 
     async def _guarded(self, work: Awaitable[None]) -> None:

@@ -53,9 +53,11 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
     import faust
 
     from workers.app import build_app
+    from workers.interpreter import tune_interpreter
 
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series per counter that nobody reads
     app = build_app(settings, stage=stage, classifier=classifier)
+    tune_interpreter(log_level=settings.log_level)
     threading.Thread(target=_leave_in_time, args=(app, settings.drain_timeout_s), daemon=True).start()
     worker = faust.Worker(app, loglevel=settings.log_level.upper(), redirect_stdouts=False, quiet=True)
     try:

@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as leaving:
-        main(["evaluate", *arguments])
+        main(["evaluate", "--threads", "1", *arguments])
     captured = capsys.readouterr()
     assert isinstance(leaving.value.code, int)
     return leaving.value.code, captured.out, captured.err

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from model import Example, RationaleClassifier, ablations, speed, summary
-from model.ablated import WAYS, Case
+from model.ablated import WAYS, Case, ways_of
 from model.ablations import UnknownAblation, decide_all, record, run
 from model.classifier import Selection
+from model.insides import NoInsides, _written_out, insides_of
+from model.int8 import Int8Linear
 from model.labelled_posts import LabelledPost
 from model.mask_probe import TooFewPosts, mask_features, probe_masks
 from model.tables import model_table
@@ -22,7 +24,13 @@ POST = Example(text="bridge collapsed after flood in the city people need help",
 
 
 def case(tiny: RationaleClassifier, example: Example = POST, seed: int = 0) -> Case:
-    return Case(classifier=tiny, example=example, selection=tiny.select(example), dice=np.random.default_rng(seed))
+    return Case(
+        classifier=tiny,
+        insides=insides_of(tiny),
+        example=example,
+        selection=tiny.select(example),
+        dice=np.random.default_rng(seed),
+    )
 
 
 def posts(n: int) -> list[LabelledPost]:
@@ -99,7 +107,7 @@ def test_soft_heatmap_fades_with_the_score(tiny: RationaleClassifier, monkeypatc
     [
         ("top_10_percent_patches", 2), ("top_25_percent_patches", 4), ("top_50_percent_patches", 8),
         ("transfer_off_all_patches", 16), ("cosine_instead_of_ipot", 4), ("transfer_off_class_prototypes", 4),
-        ("activation_norm_instead_of_ipot", 4),
+        ("attention_instead_of_ipot", 4), ("activation_norm_instead_of_ipot", 4),
     ],
 )  # fmt: skip
 def test_ways_show_as_many_patches_as_they_say(
@@ -159,7 +167,11 @@ def test_run_writes_one_row_each(tiny: RationaleClassifier, tmp_path: Path) -> N
     run([tiny], posts(12), path, "made-up posts")
 
     figures = summary.load(path)
-    assert {key.rpartition(".")[0] for key in figures} == {*WAYS, ablations.PROBE, "class_loss_off"}
+    assert {key.rpartition(".")[0] for key in figures} == {
+        *ways_of(insides_of(tiny)),
+        ablations.PROBE,
+        "class_loss_off",
+    }
     assert len(figures["random_masks_of_equal_size.macro_f1"]["runs"]) == 5
     assert len(figures["full_method_hard_masks.macro_f1"]["runs"]) == 1
     assert next(iter(figures)) == "full_method_hard_masks.macro_f1"
@@ -183,6 +195,47 @@ def test_cross_validation_collects_probabilities(tiny: RationaleClassifier) -> N
     }
     own = [list(one.probs.values()) for one in tiny.predict([Example(text=post.text) for post in posts(3)])]
     assert made["full_method_hard_masks"].tolist() == own
+
+
+def test_ways_that_a_kind_lacks_are_left_out(tiny: RationaleClassifier) -> None:
+    """A checkpoint without attention has every other row."""
+    insides = insides_of(tiny)
+    assert ways_of(insides) == tuple(WAYS)
+
+    insides.ways = ("cosine",)
+
+    assert set(WAYS) - set(ways_of(insides)) == {"attention_instead_of_ipot", "activation_norm_instead_of_ipot"}
+
+
+def test_attention_finds_the_patch_that_is_looked_at(tiny: RationaleClassifier) -> None:
+    """Shares of one look at the whole image, more where the last layer's keys are pushed to point at."""
+    one = case(tiny)
+
+    found = insides_of(tiny).other_scores(one.example, one.selection)["attention"]
+
+    assert found.shape == (16,)
+    assert found.min() > 0.0 and found.sum() < 1.0  # the rest is on [CLS] itself
+
+
+def test_gradients_pass_through_int8_layers(tiny: RationaleClassifier) -> None:
+    """Rounding has no gradient; written out, a layer gives nearly the same and has one."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(300, 300)
+    decider = torch.nn.Sequential(Int8Linear(linear))
+
+    written = _written_out(decider)
+
+    x = torch.randn(2, 300)
+    assert not isinstance(written[0], Int8Linear)
+    assert torch.allclose(written(x), linear(x), atol=0.05)
+    x.requires_grad_(True)
+    written(x).sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+def test_classifier_without_known_insides_is_refused() -> None:
+    with pytest.raises(NoInsides, match="object"):
+        insides_of(object())  # type: ignore[arg-type]
 
 
 def test_unknown_ablation_is_refused(tmp_path: Path) -> None:

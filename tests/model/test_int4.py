@@ -43,3 +43,10 @@ def test_as_stored_is_what_a_checkpoint_gives_back() -> None:
     assert torch.equal(stored.weight, int4.unpack(*int4.pack(layer.weight.detach())))
     assert torch.equal(stored.bias, layer.bias)
     assert not torch.equal(stored.weight, layer.weight)
+
+
+def test_a_convolution_of_one_pixel_keeps_its_shape() -> None:
+    kernel = torch.randn(4, int4.GROUP, 1, 1)
+    packed, scale = int4.pack(kernel)
+    assert packed.shape == (4, int4.GROUP // 2, 1, 1)
+    assert int4.unpack(packed, scale).shape == kernel.shape

@@ -60,7 +60,9 @@ class MemoryCache(FindingCache):
         self.stored: dict[str, Finding | Alert] = {}
         self.n_calls = 0
 
-    async def store(self, findings: Sequence[Finding], alerts: Sequence[Alert] = ()) -> None:
+    async def store(
+        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes | None] = ()
+    ) -> None:
         """Keep them."""
         self._answer()
         self.stored.update({one.id: one for one in (*findings, *alerts)})

@@ -62,6 +62,18 @@ class Outbox:
         return [sent for sent in self.sent if sent.topic == topic]
 
 
+class Noted:
+    """A lease that notes what is acknowledged."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def confirm_many(self, offsets: Sequence[int], sizes: Sequence[int]) -> None:
+        for offset in offsets:
+            self._bench.confirmed.append(offset)
+            self._bench.outbox.events.append(f"confirm {offset}")
+
+
 class Bench:
     """Outcomes on an outbox of our own, and posts that note when they are acknowledged."""
 
@@ -70,7 +82,7 @@ class Bench:
         self.metrics = Metrics(CollectorRegistry())
         self.cached: list[Finding] = []
         self.confirmed: list[int] = []
-        writer: Any = SimpleNamespace(offer=lambda findings, alerts: self.cached.extend(findings))
+        writer: Any = SimpleNamespace(offer=lambda findings, alerts, encoded: self.cached.extend(findings))
         self.outcomes = Outcomes(
             self.outbox,  # type: ignore[arg-type]
             TOPICS,
@@ -81,11 +93,7 @@ class Bench:
 
     def accepted(self, offset: int, *, partition: int = 0, value: bytes = b"{}") -> Any:
         """Return a record taken in."""
-
-        def confirm() -> None:
-            self.confirmed.append(offset)
-            self.outbox.events.append(f"confirm {offset}")
-
+        lease = Noted(self)
         record = SimpleNamespace(
             topic="posts",
             partition=partition,
@@ -95,7 +103,9 @@ class Bench:
             value=value,
             headers=[("traceparent", b"00-x-y-01")],
         )
-        return SimpleNamespace(record=record, confirm=confirm, lost=False)
+        return SimpleNamespace(
+            record=record, lease=lease, confirm=lambda: lease.confirm_many([offset], [len(value)]), lost=False
+        )
 
     def job(self, offset: int, *, partition: int = 0) -> Job:
         prepared = PreparedPost(

@@ -1,0 +1,94 @@
+"""Turns the benchmark's summary into the README's tables; measures and reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_CONTENDERS: Final = (
+    ("Sitrep", ("sitrep", "worker")),
+    ("Quix Streams", ("quix",)),
+    ("Bytewax", ("bytewax",)),
+    ("aiokafka loop", ("aiokafka",)),
+    ("naive Faust", ("faust",)),
+    ("limit of aiokafka, no decoding", ("limit",)),
+)
+_JOBS: Final = (("bare", "wire_bare_"), ("full", "wire_full_"), ("classifier", "end_to_end_"))
+_FIGURES: Final = (
+    ("classifier_alone", "classifier alone, posts/s"),
+    ("decode_alone", "decoding and validating alone, posts/s"),
+    ("batch_fill", "batch fill"),
+    ("device_busy_share", "device busy"),
+    ("cpu_s_per_1000_posts", "processor seconds per 1,000 posts, real classifier"),
+    ("worker_rss_mb", "worker's memory with its children, real classifier, MB"),
+    ("catch_up_100000_s", "seconds to catch up a backlog of 100,000, full job"),
+    ("rate_at_backlog_1e6", "posts/s at a backlog of 1,000,000, full job"),
+)
+
+
+def bench_tables(summary: Mapping[str, Any]) -> str:
+    """Return the keys, the rates by contender, other figures, and latencies."""
+    about, figures = summary["about"], summary["figures"]
+    parts = [
+        f"{about['broker']}, {about['redis']}, {about['machine']}; posts: {about['posts']}. Median of the"
+        " repetitions, with their range. The GPU's keys are measured with `--device cuda`; no GPU was there.",
+        _keys(summary),
+        _rates(figures),
+        _others(figures),
+        _latencies(figures),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _keys(summary: Mapping[str, Any]) -> str:
+    rows = ["| key | what | must reach | measured | |", "|---|---|---|---|---|"]
+    for name, entry in summary.items():
+        if isinstance(entry, dict) and "reached" in entry:
+            bound = f"at most {entry['at_most']:g}" if "at_most" in entry else f"{entry['at_least']:g}"
+            verdict = "reached" if entry["reached"] else "**missed**"
+            rows.append(f"| `{name}` | {entry['what']} | {bound} | {_value(entry)} | {verdict} |")
+    return "\n".join(rows)
+
+
+def _rates(figures: Mapping[str, Any]) -> str:
+    rows = [
+        "| posts/s | " + " | ".join(job for job, _ in _JOBS) + " | lost | duplicated |",
+        "|---|---|---|---|---|---|",
+    ]
+    for title, names in _CONTENDERS:
+        entries = [
+            next((figures[prefix + name] for name in names if prefix + name in figures), None) for _, prefix in _JOBS
+        ]
+        there = [entry for entry in entries if entry is not None]
+        if there:
+            lost, twice = (sum(entry.get(key, 0) for entry in there) for key in ("lost", "duplicated"))
+            cells = " | ".join(_value(entry) if entry is not None else "" for entry in entries)
+            rows.append(f"| {title} | {cells} | {lost} | {twice} |")
+    return "\n".join(rows) if len(rows) > 2 else ""
+
+
+def _others(figures: Mapping[str, Any]) -> str:
+    rows = [f"| {title} | {_value(figures[name])} |" for name, title in _FIGURES if name in figures]
+    return "\n".join(["| figure | measured |", "|---|---|", *rows]) if rows else ""
+
+
+def _latencies(figures: Mapping[str, Any]) -> str:
+    rows = []
+    for name, title in (
+        ("latency_under_a_rising_rate", "sleeping classifier"),
+        ("latency_at_267_posts_per_s", "sleeping classifier, a hurricane's peak"),
+        ("latency_at_half_capacity", "real classifier, half its capacity"),
+    ):
+        for row in figures.get(name, {}).get("rows", []):
+            shown = (f"{row['p50_s'] * 1000:.0f}", f"{row['p99_s'] * 1000:.0f}", row["lost"], row["duplicated"])
+            rows.append(f"| {title} | {row['rate_per_s']:g} | " + " | ".join(map(str, shown)) + " |")
+    head = ["| open-loop load | posts/s | p50, ms | p99, ms | lost | duplicated |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *rows]) if rows else ""
+
+
+def _value(entry: Mapping[str, Any]) -> str:
+    if entry["median"] is None:
+        return ""
+    low, high = entry["spread"]
+    shown = f"{entry['median']:,g}" if entry["median"] < 1_000 else f"{entry['median']:,.0f}"
+    return shown if low == high else f"{shown} ({low:,g} to {high:,g})"

@@ -1,0 +1,86 @@
+"""What the intake hands out: fetches and their single records, and how to say that outcomes are delivered."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+from aiokafka import ConsumerRecord
+
+from stream.offsets import Lease
+
+
+class Accepted:
+    """One record taken in; whoever has delivered its outcome calls `confirm`."""
+
+    __slots__ = ("lease", "record")
+
+    def __init__(self, record: ConsumerRecord, lease: Lease) -> None:
+        self.record = record
+        self.lease = lease
+
+    @property
+    def lost(self) -> bool:
+        """Whether the partition has gone to another worker, which handles the record again."""
+        return self.lease.lost
+
+    def confirm(self) -> None:
+        """Say that the record's outcome is delivered; idempotent, never blocks."""
+        record = self.record
+        self.lease.confirm(record.offset, size_bytes(record))
+
+
+class Fetched(Sequence[Accepted]):
+    """The records of one fetch of one partition: one by one as `Accepted`, or all at once as they are."""
+
+    __slots__ = ("lease", "records")
+
+    def __init__(self, records: Sequence[ConsumerRecord], lease: Lease) -> None:
+        self.records = records
+        self.lease = lease
+
+    @property
+    def partition(self) -> int:
+        """The number of the partition."""
+        return int(self.lease.partition.partition)
+
+    def confirm(self) -> None:
+        """Say that the outcomes of all records are delivered; idempotent, never blocks."""
+        _confirm(self.lease, self.records)
+
+    def __iter__(self) -> Iterator[Accepted]:
+        lease = self.lease
+        return (Accepted(record, lease) for record in self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Accepted: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Accepted]: ...
+
+    def __getitem__(self, index: int | slice) -> Accepted | Sequence[Accepted]:
+        if isinstance(index, slice):
+            return Fetched(self.records[index], self.lease)
+        return Accepted(self.records[index], self.lease)
+
+
+def confirm_all(accepted: Iterable[Accepted]) -> None:
+    """Say that the outcomes of these records are delivered; one call for many is a fraction of the cost."""
+    by_lease: defaultdict[Lease, list[ConsumerRecord]] = defaultdict(list)
+    for one in accepted:
+        by_lease[one.lease].append(one.record)
+    for lease, records in by_lease.items():
+        _confirm(lease, records)
+
+
+def size_bytes(record: ConsumerRecord) -> int:
+    """Return what the record counts against the bytes in flight."""
+    return len(record.value or b"")
+
+
+def _confirm(lease: Lease, records: Sequence[ConsumerRecord]) -> None:
+    lease.confirm_many([record.offset for record in records], [len(record.value or b"") for record in records])

@@ -1,0 +1,117 @@
+"""The benchmark: ours, its limits and its peers on one broker, in one run.
+
+    python -m tests.bench [--short] [--only bare,full] [--data DIR] [--kafka-home DIR] [--device cuda]
+
+Writes `tests/bench/results/summary.json` and the plots beside it; `make readme` fills the table from there. Posts
+are real ones from `--data`, a folder with a feed (`pairs.tsv`), else the samples that the project ships. The broker
+is the Apache Kafka unpacked in `--kafka-home`, else the embedded one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.bench import plots
+from tests.bench.arena import Arena, opened
+from tests.bench.backlog import backlog
+from tests.bench.endtoend import classify
+from tests.bench.latency import latency
+from tests.bench.plan import FULL, SECTIONS, SHORT, Plan
+from tests.bench.posts import Supply, find_supply
+from tests.bench.scaling import scaling
+from tests.bench.summary import SUMMARY, Findings, write
+from tests.bench.wire import bare, full
+
+Section = Callable[[Arena, Supply, Plan, Findings], Awaitable[None]]
+
+RUNS: dict[str, Section] = {
+    "bare": bare,
+    "full": full,
+    "classify": classify,
+    "latency": latency,
+    "scaling": scaling,
+    "backlog": backlog,
+}
+assert tuple(RUNS) == SECTIONS
+
+_VERSIONS = ("aiokafka", "faust-streaming", "quixstreams", "bytewax", "confluent-kafka", "msgspec", "torch")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the sections that are asked for, and return the whole summary."""
+    plan = SHORT if args.short else FULL
+    supply = find_supply(args.data)
+    with opened(args.kafka_home, device=args.device, checkpoint=args.checkpoint) as arena:
+        findings = Findings(about=_about(arena, supply, args))
+        for name in args.only:
+            start_s = time.monotonic()
+            asyncio.run(RUNS[name](arena, supply, plan, findings))
+            logging.info("section %s took %.0f s", name, time.monotonic() - start_s)
+            summary = write(findings, args.out)
+    return summary
+
+
+def _about(arena: Arena, supply: Supply, args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "broker": arena.broker,
+        "redis": arena.redis_name,
+        "posts": supply.name,
+        "device": args.device,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "classifier_threads": 1,
+        "versions": {name: version(name) for name in _VERSIONS},
+        "gpu": "measured with --device cuda where there is a GPU" if args.device == "cpu" else _gpu_name(),
+        "short": bool(args.short),
+    }
+
+
+def _gpu_name() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit("--device cuda: torch finds no GPU: leave the option out, or install a CUDA build of torch")
+    return str(torch.cuda.get_device_name())
+
+
+def _sections(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no section {', '.join(unknown)}: choose from {', '.join(SECTIONS)}")
+    return names
+
+
+def main() -> None:
+    """Measure, write, plot."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="a few posts of everything of ours, for a test")
+    parser.add_argument("--only", type=_sections, default=list(SECTIONS), metavar="SECTION,...")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with real posts")
+    parser.add_argument("--kafka-home", type=Path, metavar="DIR", help="an unpacked Apache Kafka; needs Java 17")
+    parser.add_argument("--device", default="cpu", help="the classifier's torch device")
+    parser.add_argument(
+        "--checkpoint", default="", metavar="DIR", help="the classifier's folder; empty: the shipped one"
+    )
+    parser.add_argument("--out", type=Path, default=SUMMARY, metavar="FILE", help="the results file")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that are made and deleted all the time
+    summary = measure(args)
+    plots.draw(summary, args.out.parent)
+    print(plots.text(summary))
+    print(f"written: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The real classifier end to end, against the classifier alone and against the peers with the same one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tests.bench.arena import N_PARTITIONS, Arena
+from tests.bench.contenders import Run, measured, printed
+from tests.bench.plan import Plan
+from tests.bench.posts import Supply, load
+from tests.bench.summary import Findings
+from tests.bench.wire import TITLES
+from workers.settings import load_settings
+
+log = logging.getLogger(__name__)
+
+_PEERS = ("quix", "bytewax", "aiokafka", "faust")
+_STALL_S = 120.0
+
+
+async def classify(arena: Arena, supply: Supply, plan: Plan, findings: Findings) -> None:
+    """Measure the classifier alone and the whole worker in turn, then the peers."""
+    max_batch = load_settings({}, environ={}).max_batch
+    source = "classify.posts"
+    n_posts = await _pilot(arena, supply, plan, max_batch)
+    await arena.make_topic(source, N_PARTITIONS)
+    await load(arena.kafka, source, N_PARTITIONS, supply.posts(n_posts))
+    alone: list[dict[str, Any]] = []
+    ours: list[Run] = []
+    for _ in range(plan.repetitions):
+        terms = arena.terms("classify", source=source, name=arena.run_name("alone"), classifier="checkpoint")
+        alone.append(await printed(arena, "alone", terms, timeout_s=600))
+        ours.append(await _run(arena, "worker", source, n_posts, max_batch, supply))
+        log.info("classifier alone %.1f, end to end %.1f posts/s", alone[-1]["posts_per_s"], ours[-1].rate_per_s)
+    peers: dict[str, list[Run]] = {name: [] for name in _PEERS[: len(_PEERS) if plan.peer_repetitions else 0]}
+    for _ in range(plan.peer_repetitions):
+        for name in peers:
+            peers[name].append(await _run(arena, name, source, n_posts, max_batch, supply))
+            log.info("classify %s: %.1f posts/s", name, peers[name][-1].rate_per_s)
+    await arena.remove_topics(source)
+    _enter(findings, arena, alone, ours)
+    for name, runs in {"worker": ours, **peers}.items():
+        findings.figure(
+            f"end_to_end_{name}",
+            [run.rate_per_s for run in runs],
+            unit="posts/s",
+            name=TITLES[name],
+            n_posts=n_posts,
+            lost=sum(run.lost for run in runs),
+            duplicated=sum(run.duplicated for run in runs),
+        )
+
+
+def _enter(findings: Findings, arena: Arena, alone: list[dict[str, Any]], ours: list[Run]) -> None:
+    rates = [one["posts_per_s"] for one in alone]
+    kind = "gpu" if arena.device.startswith("cuda") else "cpu"
+    findings.key(
+        f"end_to_end_over_classifier_{kind}",
+        [run.rate_per_s / rate for run, rate in zip(ours, rates, strict=True)],
+        device=arena.device,
+    )
+    findings.figure("classifier_alone", rates, unit="posts/s", name="classifier alone", n_posts=alone[0]["n_posts"])
+    findings.figure("decode_alone", [one["decoded_per_s"] for one in alone], unit="posts/s", name="decoding alone")
+    samples = [run.samples for run in ours if run.samples is not None]
+    findings.figure(
+        "device_busy_share",
+        [one.per_second("sitrep_device_busy_seconds_total") for one in samples],
+        unit="share of the time from the first batch on",
+    )
+    findings.figure("batch_fill", [one.mean("sitrep_batch_fill_ratio") for one in samples], unit="share of max_batch")
+    findings.figure("cpu_s_per_1000_posts", [1000 * run.cpu_s_per_post for run in ours], unit="s")
+    findings.figure("worker_rss_mb", [run.usage.peak_rss_bytes / 1e6 for run in ours], unit="MB, with its children")
+    findings.figure(
+        "rss_beyond_model_classifying_mb",
+        [(run.usage.peak_rss_bytes - one["rss_bytes"]) / 1e6 for run, one in zip(ours, alone, strict=True)],
+        unit="MB, with its children",
+    )
+
+
+async def _pilot(arena: Arena, supply: Supply, plan: Plan, max_batch: int) -> int:
+    """Return how many posts the classifier alone can do in the planned time."""
+    source = "pilot.posts"
+    n_posts = min(plan.n_classified, 2 * max_batch)
+    if n_posts == plan.n_classified:
+        return n_posts
+    await arena.make_topic(source, N_PARTITIONS)
+    await load(arena.kafka, source, N_PARTITIONS, supply.posts(n_posts))
+    terms = arena.terms("classify", source=source, name=arena.run_name("pilot"), classifier="checkpoint")
+    rate_per_s = (await printed(arena, "alone", terms, timeout_s=600))["posts_per_s"]
+    await arena.remove_topics(source)
+    return max(n_posts, min(plan.n_classified, int(plan.classify_s * rate_per_s)))
+
+
+async def _run(arena: Arena, name: str, source: str, n_posts: int, max_batch: int, supply: Supply) -> Run:
+    own = arena.run_name(f"classify-{name}")
+    mine = f"{own}.posts" if name == "worker" else source
+    terms = arena.terms("classify", source=mine, name=own, classifier="checkpoint", max_batch=max_batch)
+    return await measured(arena, name, terms, n_posts, records=supply.posts(n_posts), stall_s=_STALL_S)

@@ -1,0 +1,1 @@
+"""Other people's frameworks doing Sitrep's job, each written as its own documentation would have it."""

@@ -1,0 +1,88 @@
+"""How much of everything a benchmark does: in full about twenty minutes, in short well under one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SECTIONS = ("bare", "full", "classify", "latency", "scaling", "backlog")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Numbers of posts by contender, repetitions, and seconds; a contender that is left out does not take part.
+
+    `n_classified` bounds the posts of a run with the real classifier, which is to take `classify_s`.
+    """
+
+    repetitions: int
+    bare: Mapping[str, int]
+    full: Mapping[str, int]
+    full_batch: int
+    classify_s: float
+    n_classified: int
+    peer_repetitions: int
+    latency_s: float
+    n_capacity: int
+    shares: tuple[float, ...]
+    seconds_per_post: float
+    workers: tuple[int, ...]
+    n_scaling: int
+    scaling_seconds_per_post: float
+    scaling_repetitions: int
+    small_backlog: int
+    n_small: int
+    large_backlog: int
+    backlog_repetitions: int
+
+
+FULL = Plan(
+    repetitions=3,
+    bare={
+        "limit": 400_000,
+        "sitrep": 400_000,
+        "quix": 150_000,
+        "bytewax": 150_000,
+        "aiokafka": 60_000,
+        "faust": 12_000,
+    },
+    full={"worker": 100_000, "quix": 60_000, "bytewax": 50_000, "aiokafka": 40_000, "faust": 8_000},
+    full_batch=512,
+    classify_s=15.0,
+    n_classified=2_000,
+    peer_repetitions=2,
+    latency_s=8.0,
+    n_capacity=240,
+    shares=(0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1),
+    seconds_per_post=0.002,
+    workers=(1, 2, 4),
+    n_scaling=2_000,
+    scaling_seconds_per_post=0.004,
+    scaling_repetitions=3,
+    small_backlog=1_000,
+    n_small=40_000,
+    large_backlog=1_000_000,
+    backlog_repetitions=2,
+)
+
+SHORT = Plan(
+    repetitions=1,
+    bare={"limit": 4_000, "sitrep": 4_000, "aiokafka": 2_000},
+    full={"worker": 2_000},
+    full_batch=512,
+    classify_s=1.0,
+    n_classified=12,
+    peer_repetitions=0,
+    latency_s=1.0,
+    n_capacity=8,
+    shares=(0.5,),
+    seconds_per_post=0.002,
+    workers=(1, 2),
+    n_scaling=200,
+    scaling_seconds_per_post=0.004,
+    scaling_repetitions=1,
+    small_backlog=200,
+    n_small=400,
+    large_backlog=1_000,
+    backlog_repetitions=1,
+)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -57,26 +59,30 @@ def train(
         import transformers
     except ImportError as error:
         raise CommandFailed(f"training needs the package {error.name}: pip install 'sitrep[train]'") from error
-    logging.basicConfig(format="%(message)s")
     transformers.logging.set_verbosity_error()
     device = _prepared(device, threads)
     if isinstance(chosen, CompactRecipe):
         _train_compact(chosen, data=data, out=out, weights=weights)
         return
-    from model.joint.config import HUMANITARIAN
-    from model.joint.train import Request, train
+    from model.joint import train as joint
 
-    config = train(
-        Request(
-            recipe=chosen,
-            data=data,
-            out=out,
-            weights=weights,
-            rationales=tuple(rationales or ()),
-            device=device,
-        )
+    request = joint.Request(
+        recipe=chosen, data=data, out=out, weights=weights, rationales=tuple(rationales or ()), device=device
     )
-    typer.echo(f"{config.version} is in {out}; its numbers for {HUMANITARIAN} and the rest are in {out}/metrics.json")
+    with _warnings_shown():
+        config = joint.train(request)
+    typer.echo(f"{config.version} is in {out}; its numbers are in {out}/metrics.json")
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """What the training warns of, such as missing images, goes to the terminal; the command line is silent else."""
+    handler = logging.StreamHandler()
+    logging.getLogger("model").addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger("model").removeHandler(handler)
 
 
 def _prepared(device: str | None, threads: int | None) -> str:

@@ -85,6 +85,7 @@ def test_a_finished_run_is_not_made_again_and_not_overwritten(
     before = _sha256(trained_path)
     arguments = ("train", "--recipe", "tiny", "--data", str(archive_folder), "--out", str(trained_path))
     assert sitrep(*arguments) == 0
+    assert "is finished already" in capsys.readouterr().err
     assert sitrep(*arguments, "--seed", "1") == 1
     assert "another --out" in capsys.readouterr().err
     assert _sha256(trained_path) == before

@@ -65,22 +65,24 @@ class FindingCache:
         `encoded` are the findings as JSON, in order, where the caller has them.
         """
         values: dict[str, bytes] = {}
-        indexes: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        members: defaultdict[str, list[float | str]] = defaultdict(list)  # score and id in turn, as ZADD takes them
+        of_all = members[ALL]
         for finding, value in zip_longest(findings, encoded):
-            post_id, accepted_s = finding.post_id, finding.accepted_at.timestamp()
+            post_id = finding.post_id
+            entry = (finding.accepted_at.timestamp(), post_id)
             values[self._keys.finding(post_id)] = value or encode(finding)
-            for label in (finding.label, ALL):
-                indexes[label][post_id] = accepted_s
-        indexes = defaultdict(dict, {self._keys.latest(label): posts for label, posts in indexes.items()})
+            members[finding.label] += entry
+            of_all += entry
+        indexes = {self._keys.latest(label): some for label, some in members.items() if some}
         for alert in alerts:
             values[self._keys.alert(alert.id)] = encode(alert)
-            indexes[self._keys.latest_alerts()][alert.id] = alert.raised_at.timestamp()
+            indexes.setdefault(self._keys.latest_alerts(), []).extend((alert.raised_at.timestamp(), alert.id))
         if not values:
             return
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.eval(_SET_ALL, len(values), *values, self._ttl_ms, *values.values())
-            for index, members in indexes.items():
-                pipe.zadd(index, members)
+            for index, some in indexes.items():
+                pipe.execute_command("ZADD", index, *some)
                 pipe.zremrangebyrank(index, 0, -self._latest_per_class - 1)
                 pipe.pexpire(index, self._ttl_ms)
             await pipe.execute()

@@ -16,7 +16,8 @@ _NOTES = """\
 Posts are those that Kafka accepted; repeated are findings delivered more than once, differing those of them
 whose content is not the same. Recovery is the longest time from the end of a fault until every partition
 was committed again (Redis: until it held every finding; broken posts and classifiers: until all were dealt
-with). Loss is what TCP makes of it: 5% of the pieces come late, and some break their connection.
+with; quotas: until less than a second's posts waited; a feed too fast: until another worker had done what it
+left). Loss is what TCP makes of it: 5% of the pieces come late, and some break their connection.
 """
 
 

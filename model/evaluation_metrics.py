@@ -25,7 +25,8 @@ def metrics(judged: Sequence[Judged], classes: Sequence[str]) -> Metrics:
     made: Metrics = {"rows": len(judged), "n": sum(one.post.label >= 0 for one in judged)}
     made |= _scores(judged, classes)
     made["n_unlabelled"] = made["rows"] - made["n"]
-    made["predicted"] = {name: sum(_class_of(one, classes) == name for one in judged) for name in classes}
+    predicted = Counter(int(one.probs.argmax()) for one in judged)
+    made["predicted"] = {name: predicted[index] for index, name in enumerate(classes)}
     made["images"] = {
         "read": sum(one.image == READ for one in judged),
         "unreadable": sum(one.image == UNREADABLE for one in judged),

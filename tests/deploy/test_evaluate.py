@@ -76,6 +76,7 @@ def test_metrics_are_those_of_the_predictions(
     assert metrics["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert metrics["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
     assert metrics["weighted_f1"] == pytest.approx(f1_score(labels, predicted, average="weighted", zero_division=0))
+    assert metrics["predicted"] == {name: predicted.count(name) for name in CLASSES}
     assert set(metrics["per_class"]) == set(CLASSES)
     assert metrics["per_class"]["affected_individuals"]["n"] == 2
     assert 0.0 <= metrics["ece"] <= 1.0

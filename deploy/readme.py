@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from deploy.bench_tables import bench_tables
 from model import summary, tables
 from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
@@ -117,6 +118,11 @@ def busy_table() -> str:
     return "\n".join(rows)
 
 
+def bench_table() -> str:
+    """Return what `make bench` measured; see `deploy.bench_tables`."""
+    return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "metrics": metrics_table,
@@ -125,6 +131,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "chaos": chaos_table,
     "overload": overload_table,
     "busy": busy_table,
+    "bench": bench_table,
 }
 
 

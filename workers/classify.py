@@ -107,7 +107,8 @@ class ClassifyStage:
         self._metrics.batch_size.observe(len(jobs))
         self._metrics.batch_fill.observe(min(1.0, len(jobs) / self._max_batch))
         reliefs = self._reliefs()
-        jobs = [Job(accepted=job.accepted, prepared=relieve(job.prepared, reliefs)) for job in jobs]
+        if reliefs.mode != "full":
+            jobs = [Job(accepted=job.accepted, prepared=relieve(job.prepared, reliefs)) for job in jobs]
         decided: list[Decided] = []
         hung: ClassifierHung | None = None
         try:

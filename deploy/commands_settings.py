@@ -47,7 +47,8 @@ def config(
         typer.echo(msgspec.json.format(msgspec.json.encode(settings)).decode())
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("setting", "value", "from", "what it is"):
+    table.add_column("setting", no_wrap=True)  # a name that is cut cannot be copied
+    for heading in ("value", "from", "what it is"):
         table.add_column(heading, overflow="fold")
     for setting in settings:
         style = "" if setting.source == "default" else "bold green"

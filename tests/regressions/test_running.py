@@ -107,6 +107,7 @@ async def test_pages_tell_that_nothing_moves(field: Field) -> None:
         assert await status_of(port, "/healthz") == 503
         released.set()
         await field.settled(20)
+        await until(lambda: app.pipeline.stalled_s == 0)  # the lag is looked at once a second
         assert (await status_of(port, "/readyz"), await status_of(port, "/healthz")) == (200, 200)
 
 

@@ -38,8 +38,13 @@ class Growth:
 
     @property
     def rate_per_s(self) -> float:
-        """Records over that time."""
-        return self.points[-1][1] / self.elapsed_s
+        """Records after the first growth over the time since: the work behind that one was done before it.
+
+        All records over all the time where there was but one growth.
+        """
+        first_s, n_first = self.points[1] if len(self.points) > 2 else self.points[0]
+        last_s, n_last = self.points[-1]
+        return (n_last - n_first) / (last_s - first_s)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from tests.bench import plots
 from tests.bench.arena import Arena, opened
 from tests.bench.backlog import backlog
 from tests.bench.endtoend import classify
+from tests.bench.inference import inference
 from tests.bench.latency import latency
 from tests.bench.plan import FULL, SECTIONS, SHORT, Plan
 from tests.bench.posts import Supply, find_supply
@@ -36,6 +37,7 @@ Section = Callable[[Arena, Supply, Plan, Findings], Awaitable[None]]
 RUNS: dict[str, Section] = {
     "bare": bare,
     "full": full,
+    "inference": inference,
     "classify": classify,
     "latency": latency,
     "scaling": scaling,

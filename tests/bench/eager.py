@@ -1,4 +1,4 @@
-"""How fast the classifier infers beside the same two stages built from plain transformers modules, fp32 and eager."""
+"""The same two stages built from plain transformers modules, fp32 and eager, to compare inference with."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def plain_classifier(path: Path) -> RationaleClassifier:
 
 
 def rates(classifiers: Sequence[RationaleClassifier], examples: Sequence[Example], n_runs: int) -> list[list[float]]:
-    """Posts/s of each classifier in turns, one post at a time, by the thread's own processor time."""
+    """Posts/s of each classifier, in turns within one run."""
     for classifier in classifiers:
         classifier.predict(examples[:2])
     found: list[list[float]] = [[] for _ in classifiers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SECTIONS = ("bare", "full", "classify", "latency", "scaling", "backlog")
+SECTIONS = ("bare", "full", "inference", "classify", "latency", "scaling", "backlog")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Plan:
     full_batch: int
     classify_s: float
     n_classified: int
+    n_inferred: int
     peer_repetitions: int
     latency_s: float
     n_capacity: int
@@ -50,6 +51,7 @@ FULL = Plan(
     full_batch=1_024,
     classify_s=15.0,
     n_classified=2_000,
+    n_inferred=60,
     peer_repetitions=2,
     latency_s=8.0,
     n_capacity=240,
@@ -72,6 +74,7 @@ SHORT = Plan(
     full_batch=1_024,
     classify_s=1.0,
     n_classified=12,
+    n_inferred=4,
     peer_repetitions=0,
     latency_s=1.0,
     n_capacity=8,

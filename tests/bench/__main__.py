@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import platform
 import time
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,19 @@ def _about(arena: Arena, supply: Supply, args: argparse.Namespace) -> dict[str, 
         "device": args.device,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "classifier_threads": 1,
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": _versions(),
         "gpu": "measured with --device cuda where there is a GPU" if args.device == "cpu" else _gpu_name(),
         "short": bool(args.short),
     }
+
+
+def _versions() -> dict[str, str]:
+    """What is installed of the packages that matter; a short run does without the peers."""
+    found = {}
+    for name in _VERSIONS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _gpu_name() -> str:

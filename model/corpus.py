@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,10 @@ class Corpus:
     free: list[bool]  # per image: neither a test row nor in a test row's group
 
 
-def load_corpus(folder: Path) -> Corpus:
+def load_corpus(folder: Path, held_out_events: Collection[str] = ()) -> Corpus:
+    """Everything there is, without the HumAID tweets of the held-out events."""
     train, dev, test = (data.text_rows(folder, split) for split in ("train", "dev", "test"))
+    events = [event for event in data.humaid_events(folder) if event not in held_out_events]
     images = [*data.pair_rows(folder), *data.textless_rows(folder)]
     test_groups = {row.group for row in images if row.split == "test"}
     tied = {row.row_id.split("_")[0] for row in images if row.group in test_groups}
@@ -45,7 +47,7 @@ def load_corpus(folder: Path) -> Corpus:
     return Corpus(
         train=clean(train, test),
         disagreed=clean(data.disagreed_rows(folder), [*test, *dev]),
-        humaid=data.unique_texts(data.without(data.humaid_rows(folder), [*test, *dev])),
+        humaid=data.unique_texts(data.without(data.humaid_rows(folder, events), [*test, *dev])),
         dev=dev,
         test=test,
         nepal=data.rationale_rows(folder, "nepal_earthquake_2015"),

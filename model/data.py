@@ -96,15 +96,18 @@ def text_rows(data: Path, split: str) -> list[TextRow]:
     ]
 
 
-def humaid_rows(data: Path) -> list[TextRow]:
-    """HumAID's train tweets under our classes; all seven events."""
-    rows: list[TextRow] = []
-    for path in sorted((data / "humaid").glob("*_train.tsv")):
-        rows += [
-            TextRow(row_id=row["tweet_id"], text=row["tweet_text"], label=class_index(row["class_label"]))
-            for row in _tsv(path)
-        ]
-    return rows
+def humaid_events(data: Path) -> list[str]:
+    """The events of HumAID that are there, by name."""
+    return sorted(path.name.removesuffix("_train.tsv") for path in (data / "humaid").glob("*_train.tsv"))
+
+
+def humaid_rows(data: Path, events: Iterable[str], part: str = "train") -> list[TextRow]:
+    """The tweets of HumAID's "train", "dev" or "test" part of some events, under our classes."""
+    return [
+        TextRow(row_id=row["tweet_id"], text=row["tweet_text"], label=class_index(row["class_label"]))
+        for event in events
+        for row in _tsv(data / "humaid" / f"{event}_{part}.tsv")
+    ]
 
 
 def disagreed_rows(data: Path) -> list[TextRow]:

@@ -1,0 +1,66 @@
+"""`python -m model.zero_shot`: text rationales on events that no training tweet is of.
+
+The shipped checkpoint has read tweets of all of HumAID's events. This trains both text stages once more by the same
+recipe, without a tweet of the events that CrisisMMD does not have either, and measures on those events' test tweets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model import crossval, data, fit_text, summary
+from model.corpus import load_corpus
+from model.heads import apply_fusion
+from model.measures import classification
+from model.train import Run, fit_text_stages, make_kit
+
+CRISISMMD_EVENTS = frozenset({"hurricane_harvey_2017", "hurricane_irma_2017", "hurricane_maria_2017"})
+MEASURES = ("macro_f1", "accuracy")
+PROTOCOL = (
+    "HumAID's test tweets of the event, text rationale only, by the shipped recipe for text trained without a tweet of"
+    " {n} events ({events}); calibrated on CrisisMMD's official dev split"
+)
+
+
+def measure(run: Run, path: Path) -> None:
+    """Trains what is not cached yet, and puts every unseen event's figures into the summary at `path`."""
+    unseen = [event for event in data.humaid_events(run.data) if event not in CRISISMMD_EVENTS]
+    corpus = load_corpus(run.data, unseen)
+    texts = fit_text_stages(run, corpus, make_kit(run, corpus))
+
+    def read(rows: list[data.TextRow]) -> torch.Tensor:
+        items = crossval.shown_items(rows, "rationale", texts.kit, texts.selector)
+        return fit_text.decide_texts(texts.decider, texts.kit.embeddings, items)
+
+    fusion = crossval.fit_text_fusion(read(corpus.dev), torch.tensor([row.label for row in corpus.dev]))
+    protocol = PROTOCOL.format(n=len(unseen), events=", ".join(unseen))
+    for event in unseen:
+        rows = data.humaid_rows(run.data, [event], "test")
+        scores = classification(np.array([row.label for row in rows]), apply_fusion(fusion, read(rows), None))
+        for name in MEASURES:
+            key = f"zero_shot.humaid.{event}.{name}"
+            summary.add(path, key, [float(str(scores[name]))], len(rows), protocol)
+            print(f"{key} {scores[name]:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training tables")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of the unpacked pretrained packages")
+    parser.add_argument("--out", type=Path, required=True, help="gets cache/, from where an interrupted run goes on")
+    parser.add_argument("--summary", type=Path, required=True, help="the file of figures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    run = Run(data=args.data, weights=args.weights, cache=args.out / "cache", seed=args.seed)
+    run.cache.mkdir(parents=True, exist_ok=True)
+    measure(run, args.summary)
+
+
+if __name__ == "__main__":
+    main()

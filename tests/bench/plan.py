@@ -47,7 +47,7 @@ FULL = Plan(
         "aiokafka": 60_000,
         "faust": 12_000,
     },
-    full={"worker": 100_000, "quix": 60_000, "bytewax": 50_000, "aiokafka": 40_000, "faust": 8_000},
+    full={"worker": 300_000, "quix": 120_000, "bytewax": 100_000, "aiokafka": 80_000, "faust": 16_000},
     full_batch=1_024,
     classify_s=15.0,
     n_classified=2_000,

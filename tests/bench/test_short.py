@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from deploy.bench_tables import bench_tables
 from tests.bench.contenders import ROOT
 from tests.bench.profiles import shares
 from tests.bench.summary import Findings, spread, write
+from tests.bench.watch import Watch
 
 
 @pytest.mark.integration
@@ -58,3 +62,29 @@ def test_profile_counts_a_function_once_however_deep_it_recurses() -> None:
     own, total = shares("main (a/b.py:1);walk (c/d.py:2);walk (c/d.py:3) 3\nmain (a/b.py:9) 1\n")
     assert own[0] == ("walk (c/d.py)", 0.75)
     assert total == [("main (a/b.py)", 1.0), ("walk (c/d.py)", 0.75)]
+
+
+class _Ends:
+    """A consumer and a Redis that say how far they are."""
+
+    def __init__(self, n_records: int, n_keys: int) -> None:
+        self._n_records, self._n_keys = n_records, n_keys
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self._n_records)
+
+    async def dbsize(self) -> int:
+        return self._n_keys
+
+
+@pytest.mark.parametrize(
+    ("n_records", "n_keys", "n_done"),
+    [(60, 2, 60), (100, 2, 99), (100, 2 + 99, 99), (100, 2 + 100, 100)],
+    ids=["the topic times it", "nothing stored", "one missing", "all there"],
+)
+def test_full_job_is_done_when_redis_holds_all(n_records: int, n_keys: int, n_done: int) -> None:
+    """Whoever writes to Redis at its end only is timed while it works, and until that end."""
+    watch = Watch("nowhere:9092", "findings", 1, redis="redis://nowhere:6379/0")
+    ends: Any = _Ends(n_records, n_keys)
+    watch._redis = ends
+    assert asyncio.run(watch._n_done(ends, 100)) == n_done

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -50,7 +49,7 @@ class CacheWriter:
         self._max_buffer = max_buffer
         self._refill = refill
         self._on_error = on_error
-        self._buffer: deque[_Waiting] = deque()
+        self._buffer: list[_Waiting] = []
         self._writing: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._incomplete = False
@@ -64,10 +63,11 @@ class CacheWriter:
         """Take findings to be written, as JSON too where that is there; never blocks, never raises."""
         self._buffer.extend(zip_longest(findings, encoded))
         self._buffer.extend((alert, None) for alert in alerts)
-        while len(self._buffer) > self._max_buffer:
-            self._buffer.popleft()
+        n_excess = len(self._buffer) - self._max_buffer
+        if n_excess > 0:
+            del self._buffer[:n_excess]
             self._incomplete = True
-            self.n_dropped += 1
+            self.n_dropped += n_excess
         self._wake.set()
 
     @property
@@ -103,8 +103,9 @@ class CacheWriter:
         return not self.n_buffered
 
     async def _write_some(self) -> None:
-        while self._buffer and len(self._writing) < _MAX_WRITE:
-            self._writing.append(self._buffer.popleft())
+        n_more = _MAX_WRITE - len(self._writing)
+        self._writing += self._buffer[:n_more]
+        del self._buffer[:n_more]
         await _store(self._cache, self._writing)
         self._writing = []
 

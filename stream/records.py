@@ -34,8 +34,8 @@ Prob = Annotated[float, Meta(ge=0, le=1)]
 Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339 with offset")]
 
 
-class _Record(Struct, frozen=True, omit_defaults=True):
-    """Common ground of the records: frozen values that leave defaults out on the wire."""
+class _Record(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Common ground of the records: frozen values, hence without cycles, that leave defaults out on the wire."""
 
 
 class Image(_Record, frozen=True, kw_only=True):
@@ -290,7 +290,7 @@ def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -
 
     Of what `degraded` says only a mode counts: the rest follows from the post.
     """
-    modes = "".join(f"+{mark}" for mark in MODE_MARKS if mark in degraded)
+    modes = "".join(f"+{mark}" for mark in MODE_MARKS if mark in degraded) if degraded else ""
     return hashlib.sha256(f"{model_version}{modes}\x00{post_id}".encode()).hexdigest()[:32]
 
 

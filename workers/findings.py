@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -41,7 +40,7 @@ def example(prepared: PreparedPost) -> Example:
 def check_prediction(prediction: Prediction, classes: tuple[str, ...]) -> None:
     """Raise `InvalidPrediction` unless the probabilities are a distribution over the classes."""
     probs = prediction.probs
-    if probs.keys() != _as_set(classes) or prediction.label not in probs:
+    if (tuple(probs) != classes and probs.keys() != set(classes)) or prediction.label not in probs:
         raise InvalidPrediction(f"classes {sorted(probs)} with label {prediction.label!r}, not {sorted(classes)}")
     values = probs.values()
     total = sum(values)  # not finite when one of them is not
@@ -58,12 +57,13 @@ def make_finding(
     probabilities were never calibrated.
     """
     post = prepared.post
+    probabilities = {label: int(p * _STEPS + 0.5) / _STEPS for label, p in prediction.probs.items()}
     return Finding(
         id=finding_id(post.id, model.version, prepared.degraded),
         post_id=post.id,
         label=prediction.label,
-        probability=_rounded(prediction.probs[prediction.label]),
-        probabilities={label: int(p * _STEPS + 0.5) / _STEPS for label, p in prediction.probs.items()},
+        probability=probabilities[prediction.label],
+        probabilities=probabilities,
         text=post.text,
         text_rationale=[Span(start=span.start, end=span.end, score=_rounded(span.score)) for span in prediction.spans],
         image_rationale=_image_rationale(prepared.image, prediction.image),
@@ -107,11 +107,6 @@ def now_utc() -> datetime:
     """Return the time to the millisecond, as Kafka keeps it."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-@lru_cache
-def _as_set(classes: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(classes)
 
 
 def _rounded(p: float) -> float:

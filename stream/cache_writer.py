@@ -25,14 +25,16 @@ _Waiting = tuple[Finding | Alert, bytes | None]
 _MAX_WRITE = 1_024
 _PROBE_S = 1.0
 _REFILL_PAUSE_S = 5.0
+_ROOM_S = 2.0
 
 
 class CacheWriter:
     """Writes findings to Redis in the background.
 
-    While Redis is away findings wait in a bounded buffer. When that overflows, or Redis comes back
-    without its data, the cache is filled again from the findings topic (`refill`). Its calls are the
-    ones that close the breaker again: nobody else has to wait for the answer.
+    While Redis is away findings wait in a bounded buffer; while it is only slower than the pipeline, `room` holds
+    the pipeline back a little. When the buffer overflows, or Redis comes back without its data, the cache is
+    filled again from the findings topic (`refill`). Its calls are the ones that close the breaker again: nobody
+    else has to wait for the answer.
     """
 
     def __init__(
@@ -69,6 +71,17 @@ class CacheWriter:
             self._incomplete = True
             self.n_dropped += n_excess
         self._wake.set()
+
+    async def room(self) -> None:
+        """Wait until half the buffer is free, at most a moment, and not at all for a Redis that does not answer.
+
+        Findings that overflow cost a reading of the whole topic; a pipeline that catches up would never end it.
+        """
+        deadline_s = asyncio.get_running_loop().time() + _ROOM_S
+        while len(self._buffer) > self._max_buffer // 2 and self.available:
+            if asyncio.get_running_loop().time() > deadline_s:
+                return
+            await asyncio.sleep(0.005)
 
     @property
     def available(self) -> bool:

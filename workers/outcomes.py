@@ -154,6 +154,8 @@ class Outcomes:
         partition = await self._outbox.partition_for(topic, number)
         records = self._findings(decided, now)
         results = await self._outbox.send(topic, partition, records)
+        if self._cache_writer is not None:
+            await self._cache_writer.room()
         outcomes = list(zip(decided, results, strict=True))
         delivered = [one for one, result in outcomes if not isinstance(result, RecordTooLarge)]
         self._count(delivered)

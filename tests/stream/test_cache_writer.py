@@ -105,6 +105,25 @@ async def test_overflowing_buffer_is_made_good_from_the_topic(bench: Bench) -> N
     assert bench.n_refills == 2
 
 
+async def test_pipeline_that_is_faster_than_redis_waits_for_room_and_drops_nothing(bench: Bench) -> None:
+    await bench.until(lambda: bench.cache.whole)
+    for number in range(20 * MAX_BUFFER):
+        await bench.writer.room()
+        bench.publish(finding(number))
+    await bench.until(lambda: bench.is_current)
+    assert (bench.writer.n_dropped, bench.n_refills) == (0, 1)
+
+
+async def test_nobody_waits_for_room_while_redis_is_away(bench: Bench) -> None:
+    await bench.until(lambda: bench.cache.whole)
+    bench.cache.down = True
+    bench.publish(*map(finding, range(MAX_BUFFER)))
+    await bench.until(lambda: not bench.writer.available)
+    async with asyncio.timeout(0.5):
+        await bench.writer.room()
+    bench.cache.down = False
+
+
 async def test_redis_that_comes_back_empty_is_filled_again(bench: Bench) -> None:
     bench.publish(*map(finding, range(5)))
     await bench.until(lambda: bench.is_current)

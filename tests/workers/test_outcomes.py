@@ -82,7 +82,9 @@ class Bench:
         self.metrics = Metrics(CollectorRegistry())
         self.cached: list[Finding] = []
         self.confirmed: list[int] = []
-        writer: Any = SimpleNamespace(offer=lambda findings, alerts, encoded: self.cached.extend(findings))
+        writer: Any = SimpleNamespace(
+            room=lambda: asyncio.sleep(0), offer=lambda findings, alerts, encoded: self.cached.extend(findings)
+        )
         self.outcomes = Outcomes(
             self.outbox,  # type: ignore[arg-type]
             TOPICS,

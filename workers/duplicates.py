@@ -59,6 +59,8 @@ class DuplicateFilter:
         if not unknown:
             return verdicts
         values = await self._look_up([posts[index][0].id for index in unknown])
+        if not any(values):
+            return verdicts
         for index, value in zip(unknown, values, strict=True):
             post, origin = posts[index]
             known = _decode(value)

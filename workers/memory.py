@@ -26,7 +26,7 @@ class PostMemory:
     def __init__(self, topic: str, *, max_posts: int) -> None:
         self._topic = topic
         self._max_posts = max_posts
-        self._key = os.urandom(16)
+        self._key = os.urandom(16)  # put first, as BLAKE2 allows: as its parameter a key takes a block of its own
         # a ring of posts in order of arrival; `_partitions` holds _NOWHERE where there is none
         self._digests = array("Q", [0]) * max_posts, array("Q", [0]) * max_posts
         self._partitions = array("i", [_NOWHERE]) * max_posts
@@ -78,7 +78,7 @@ class PostMemory:
                 self._free(place)
 
     def _digest(self, post_id: PostId) -> tuple[int, int]:
-        low, high = _halves(blake2b(post_id.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest())
+        low, high = _halves(blake2b(self._key + post_id.encode("utf-8", "surrogatepass"), digest_size=16).digest())
         return low, high
 
     def _origin(self, place: int) -> Origin:

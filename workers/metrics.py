@@ -22,6 +22,10 @@ class BatchHistogram(Histogram):
     def observe_many(self, amounts: Sequence[float]) -> None:
         """Observe each of the amounts."""
         self._sum.inc(sum(amounts))
+        lowest, highest = (bisect_left(self._upper_bounds, amount) for amount in (min(amounts), max(amounts)))
+        if lowest == highest:  # as for posts that came together
+            self._buckets[lowest].inc(len(amounts))
+            return
         for index, n in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
             self._buckets[index].inc(n)
 

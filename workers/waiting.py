@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from msgspec import Struct
+
 T = TypeVar("T")
 
 Shape = tuple[str, int]  # kind, length in characters: they decide with whom a post shares a batch
@@ -18,8 +20,7 @@ Shape = tuple[str, int]  # kind, length in characters: they decide with whom a p
 _CHOICE: Final = 4  # a batch is chosen among so many times its size
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Waiting(Generic[T]):
+class Waiting(Struct, Generic[T], kw_only=True, eq=False, gc=False):
     """A post that waits; `number` is its place in the order of arrival."""
 
     post: T
@@ -133,10 +134,10 @@ class WaitingRoom(Generic[T]):
         overdue = self.overtaken_s(first, now_s) >= self._max_overtake_s
         in_order = overdue or first.urgent  # no post is passed over twice, by urgent ones and for its length
         members = [first]
-        self._take(first)
+        self._take(queue, members)
         while first.urgent and not overdue and len(members) < n_posts and (waiting := _head(queue.urgent)) is not None:
             members.append(waiting)
-            self._take(waiting)
+            self._take(queue, [waiting])
         members += self._similar(queue, first, n_posts - len(members), choice_of=1 if in_order else _CHOICE)
         self._turns.append((self._n_taken, now_s))
         return [waiting.post for waiting in members]
@@ -152,16 +153,17 @@ class WaitingRoom(Generic[T]):
             near = sorted(choice, key=lambda one: abs(one.n_chars - first.n_chars))[:n_posts]
         else:
             near = choice
-        for waiting in near:
-            self._take(waiting)
-        queue.all.extendleft(waiting for waiting in reversed(choice) if not waiting.taken)
+        self._take(queue, near)
+        if len(near) < len(choice):
+            queue.all.extendleft(waiting for waiting in reversed(choice) if not waiting.taken)
         return near
 
-    def _take(self, waiting: Waiting[T]) -> None:
-        waiting.taken = True
-        self._n_taken += 1
-        self._n_rated -= waiting.rated
-        self._queues[waiting.kind].n -= 1
+    def _take(self, queue: _Queue[T], some: Sequence[Waiting[T]]) -> None:
+        for waiting in some:
+            waiting.taken = True
+            self._n_rated -= waiting.rated
+        self._n_taken += len(some)
+        queue.n -= len(some)
         while self._unrated and self._unrated[0].taken:
             self._unrated.popleft()
 

@@ -64,30 +64,30 @@ class FindingCache:
         `encoded` are the findings as JSON, in order, where the caller has them.
         """
         values: dict[str, bytes] = {}
-        members: defaultdict[str, list[tuple[float, str]]] = defaultdict(list)
-        to_key = self._keys.finding
+        scores: defaultdict[str, dict[str, float]] = defaultdict(dict)  # by index and id
+        to_key, of_all = self._keys.finding, scores[self._keys.latest(ALL)]
         for finding, value in zip_longest(findings, encoded):
             post_id = finding.post_id
             values[to_key(post_id)] = value or encode(finding)
-            members[finding.label].append((finding.accepted_at.timestamp(), post_id))
-        indexes = {self._keys.latest(label): some for label, some in members.items()}
-        if findings:
-            indexes[self._keys.latest(ALL)] = [entry for some in members.values() for entry in some]
+            scores[self._keys.latest(finding.label)][post_id] = of_all[post_id] = finding.accepted_at.timestamp()
         for alert in alerts:
             values[self._keys.alert(alert.id)] = encode(alert)
-            indexes.setdefault(self._keys.latest_alerts(), []).append((alert.raised_at.timestamp(), alert.id))
+            scores[self._keys.latest_alerts()][alert.id] = alert.raised_at.timestamp()
         if not values:
             return
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.eval(_SET_ALL, len(values), *values, self._ttl_ms, *values.values())
-            for index, some in indexes.items():
+            for index, some in scores.items():
+                if not some:
+                    continue
                 pipe.execute_command("ZADD", index, *chain.from_iterable(self._newest(some)))
                 pipe.zremrangebyrank(index, 0, -self._latest_per_class - 1)
                 pipe.pexpire(index, self._ttl_ms)
             await pipe.execute()
 
-    def _newest(self, entries: list[tuple[float, str]]) -> list[tuple[float, str]]:
-        """Return those that the index will keep: the others would only come and go."""
+    def _newest(self, scores: dict[str, float]) -> list[tuple[float, str]]:
+        """Return the score and id of those that the index can keep: the others would only come and go."""
+        entries = list(zip(scores.values(), scores, strict=True))
         n = self._latest_per_class
         return entries if len(entries) <= n else sorted(entries)[-n:]
 

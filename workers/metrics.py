@@ -21,6 +21,8 @@ class BatchHistogram(Histogram):
 
     def observe_many(self, amounts: Sequence[float]) -> None:
         """Observe each of the amounts."""
+        if not amounts:
+            return
         self._sum.inc(sum(amounts))
         lowest, highest = (bisect_left(self._upper_bounds, amount) for amount in (min(amounts), max(amounts)))
         if lowest == highest:  # as for posts that came together

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import redis.exceptions
 
@@ -52,6 +53,28 @@ async def test_index_keeps_the_newest_only(cache: FindingCache) -> None:
     await cache.store([finding(number) for number in (5, 6, 7)])
     await cache.store([finding(1), finding(8)])
     assert [one.post_id for one in await cache.latest(n=100)] == ["p8", "p7", "p6"]
+
+
+async def test_large_write_leaves_the_same_indexes_as_many_small_ones(cache: FindingCache) -> None:
+    """Of more than an index keeps only the newest are sent to it; all can be looked up."""
+    some = [finding(number, label=DAMAGE if number % 3 else "other") for number in (4, 9, 1, 8, 3, 7, 2, 6, 5)]
+    await cache.store(some, [alert(number) for number in (2, 5, 1, 4, 3)])
+    assert [one.post_id for one in await cache.latest(n=100)] == ["p9", "p8", "p7"]
+    assert [one.post_id for one in await cache.latest(DAMAGE, n=100)] == ["p8", "p7", "p5"]
+    assert [one.post_id for one in await cache.latest("other", n=100)] == ["p9", "p6", "p3"]
+    assert [one.id for one in await cache.latest_alerts()] == ["a5", "a4", "a3"]
+    assert [await cache.get(one.post_id) for one in some] == some
+
+
+async def test_post_that_comes_twice_in_a_write_takes_one_place(cache: FindingCache) -> None:
+    await cache.store([finding(1), finding(2), finding(3), finding(3), finding(3)])
+    assert [one.post_id for one in await cache.latest(n=100)] == ["p3", "p2", "p1"]
+
+
+async def test_finding_of_a_post_whose_id_is_no_ascii(cache: FindingCache) -> None:
+    one = msgspec.structs.replace(finding(1), post_id="tweet/Überflutung 🌊", text="Überflutung\r\n$3\r\n")
+    await cache.store([one])
+    assert await cache.latest() == [one]
 
 
 async def test_finding_expires_and_leaves_no_hole(services: EmbeddedServices) -> None:

@@ -16,7 +16,7 @@ from deploy.bench_tables import bench_tables
 from tests.bench.contenders import ROOT
 from tests.bench.profiles import shares
 from tests.bench.summary import Findings, spread, write
-from tests.bench.watch import Watch
+from tests.bench.watch import Growth, Watch
 
 
 @pytest.mark.integration
@@ -62,6 +62,12 @@ def test_profile_counts_a_function_once_however_deep_it_recurses() -> None:
     own, total = shares("main (a/b.py:1);walk (c/d.py:2);walk (c/d.py:3) 3\nmain (a/b.py:9) 1\n")
     assert own[0] == ("walk (c/d.py)", 0.75)
     assert total == [("main (a/b.py)", 1.0), ("walk (c/d.py)", 0.75)]
+
+
+def test_rate_counts_from_the_first_growth_and_backlog_from_the_start() -> None:
+    growth = Growth(points=[(10.0, 0), (10.5, 50), (11.0, 120), (12.5, 250)])
+    assert growth.rate_per_s == 100
+    assert (growth.seconds_to(100), growth.seconds_to(120), growth.elapsed_s) == (1.0, 1.0, 2.5)
 
 
 class _Ends:

@@ -36,6 +36,10 @@ class Growth:
         """From the last look at the empty topic to the last record."""
         return self.points[-1][0] - self.points[0][0]
 
+    def seconds_to(self, n_records: int) -> float:
+        """Return the time from the last look at the empty topic until it held so many."""
+        return next(when_s for when_s, n in self.points if n >= n_records) - self.points[0][0]
+
     @property
     def rate_per_s(self) -> float:
         """Records after the first growth over the time since: the work behind that one was done before it.

@@ -135,7 +135,7 @@ class FindingCache:
 
 
 class _QuickPacking:
-    """Packs a command of thousands of words in a fraction of the time that redis-py takes, or hiredis for large ones."""
+    """Packs thousands of words in a fraction of the time that redis-py takes, and hiredis where they are long."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
         words = [*str(args[0]).split(), *args[1:]]

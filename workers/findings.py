@@ -67,7 +67,7 @@ def make_finding(
         text=post.text,
         text_rationale=[Span(start=span.start, end=span.end, score=_rounded(span.score)) for span in prediction.spans],
         image_rationale=_image_rationale(prepared.image, prediction.image),
-        degraded=[*prepared.degraded, *prediction.fallbacks, *(() if post.lang in languages else _untested(post.lang, languages))],
+        degraded=[*prepared.degraded, *prediction.fallbacks, *_untested(post.lang, languages)],
         model=model,
         origin=prepared.origin,
         posted_at=post.created_at,

@@ -142,7 +142,7 @@ class _QuickPacking:
         parts = [b"*%d\r\n" % len(words)]
         for word in words:
             data = word if isinstance(word, bytes) else str(word).encode()
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+            parts += (b"$%d\r\n" % len(data), data, b"\r\n")
         return [b"".join(parts)]
 
 

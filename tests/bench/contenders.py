@@ -17,6 +17,7 @@ from typing import Any
 from tests.bench.arena import N_PARTITIONS, Arena
 from tests.bench.pages import Samples
 from tests.bench.posts import load
+from tests.bench.stored import check_stored
 from tests.bench.terms import Terms, to_argument
 from tests.bench.watch import Growth, Usage, Watch, count
 from tests.chaos.processes import die_with_parent
@@ -113,8 +114,8 @@ async def measured(
     contender = Contender(arena, name, terms)
     samples = Samples(web_port=terms.web_port) if name == "worker" and terms.job == "classify" else None
     sampling = asyncio.create_task(samples.run()) if samples is not None else None
+    redis = arena.redis if terms.job == "full" else None
     try:
-        redis = arena.redis if terms.job == "full" else None
         watch = Watch(arena.kafka, terms.target, N_PARTITIONS, redis=redis)
         growth, usage = await watch.until(n_posts, pid=contender.pid, is_alive=contender.is_alive, timeout_s=stall_s)
     except Exception as error:
@@ -123,6 +124,8 @@ async def measured(
         if sampling is not None:
             sampling.cancel()
         contender.stop()
+    if redis is not None:
+        await check_stored(redis, terms.prefix, n_posts)
     counted = await count(arena.kafka, terms.target, n_posts)
     await arena.remove_topics(terms.target, *([terms.source] if name == "worker" else []))
     return Run(

@@ -21,14 +21,14 @@ from tests.bench.watch import Growth, Watch
 
 @pytest.mark.integration
 def test_short_run_measures_and_loses_nothing(tmp_path: Path) -> None:
-    """Ours and a peer do the bare job, the real worker the full one, and every record arrives once."""
+    """Ours and a peer do the bare job, the real worker and a peer the full one, and every record arrives once."""
     out = tmp_path / "summary.json"
     command = [sys.executable, "-m", "tests.bench", "--short", "--only", "bare,full", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-3_000:]
     summary = json.loads(out.read_text("utf-8"))
     figures = summary["figures"]
-    for name in ("wire_bare_limit", "wire_bare_sitrep", "wire_bare_aiokafka", "wire_full_worker"):
+    for name in ("wire_bare_limit", "wire_bare_sitrep", "wire_bare_aiokafka", "wire_full_worker", "wire_full_aiokafka"):
         assert figures[name]["median"] > 0
         assert (figures[name]["lost"], figures[name]["duplicated"]) == (0, 0)
     assert summary["wire_bare_over_limit"]["median"] > 0

@@ -22,7 +22,7 @@ REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 _Waiting = tuple[Finding | Alert, bytes | None]
 
-_MAX_WRITE = 4_096
+_MAX_WRITE = 2_048
 _PROBE_S = 1.0
 _REFILL_PAUSE_S = 5.0
 _ROOM_S = 2.0

@@ -29,7 +29,7 @@ from model.records import CLASSES
 from model.text_kit import TextKit
 from model.vision import VisionTower
 
-NAME, VERSION = "compact", "compact-2.0.0"
+NAME, VERSION = "compact", "compact-2.1.0"
 IMAGE = ImageConfig(
     size_px=224,
     rows=7,
@@ -43,7 +43,7 @@ IMAGE = ImageConfig(
     decider_heads=12,
 )
 SELECTION = SelectionConfig(
-    space_width=128, word_threshold=0.4, max_word_share=0.35, min_words=4, n_patches=14, beta=0.1, n_steps=20
+    space_width=128, word_threshold=0.4, max_word_share=0.35, min_words=4, n_patches=14, beta=0.5, n_steps=5
 )
 READER = ReaderSettings(
     n_humaid=12_000, n_disagreed=8_700, n_epochs=2, warm_up_rate=2e-4, learning_rate=1.2e-4, batch_size=24
@@ -184,7 +184,9 @@ def fit_image_stage_1(
     usable = torch.tensor(corpus.free)
 
     def fit() -> dict[str, Tensor]:
-        train_image.fit_image_space(selector, text_selector.space, patch_rows, words, labels, usable, run.seed)
+        train_image.fit_image_space(
+            selector, text_selector.space, patch_rows, words, labels, usable, SELECTION, run.seed
+        )
         learnt = {key: value for key, value in selector.state_dict().items() if not key.startswith("encoder.")}
         return learnt | {f"words.{key}": value for key, value in text_selector.space.state_dict().items()}
 

@@ -80,6 +80,7 @@ def fit_image_space(
     words: WordRows,
     labels: Tensor,
     usable: Tensor,
+    limits: SelectionConfig,
     seed: int,
 ) -> None:
     """Fits the shared space on the usable rows only."""
@@ -89,9 +90,11 @@ def fit_image_space(
         words=words.vectors[index],
         word_mask=words.mask[index],
         rationale=words.scores[index],
+        chosen=words.chosen[index],
         labels=labels[index],
     )
-    fit_space.fit_space(selector, word_space, rows, SpaceSettings(seed=seed))
+    settings = SpaceSettings(n_evidence=limits.n_patches, temperature=limits.beta / limits.n_steps, seed=seed)
+    fit_space.fit_space(selector, word_space, rows, settings)
 
 
 @torch.inference_mode()

@@ -1,7 +1,10 @@
 """The space that words and patches share: evidence is found where it is, and rationale words are drawn to it."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -55,16 +58,23 @@ def test_evidence_loss_on_numbers_computed_by_hand() -> None:
     assert math.isclose(float(swapped), math.log1p(math.exp(2.0)), rel_tol=1e-5)
 
 
-def test_fitted_space_carries_rationale_words_to_the_evidence(tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("seed", [0, 1])
+def test_evidence_weight_has_the_transport_find_more_of_the_evidence(tmp_path: Path, seed: int) -> None:
+    """Half of the rationale words name another image's class, so that nothing but the evidence term helps there."""
     _, config, _ = checkpoint.load(tiny_checkpoint(tmp_path / "checkpoint"))
     limits = config.selection
-    rows, shown = _rows(400, torch.Generator().manual_seed(1), width=config.image.selector_head_width)
-    torch.manual_seed(0)
-    selector = ImageSelector(config.image, limits.space_width, 5)
-    word_space = nn.Linear(rows.words.shape[2], limits.space_width)
-    settings = SpaceSettings(n_evidence=4, temperature=0.1, n_epochs=20)
-    fit_space.fit_space(selector, word_space, rows, settings)
+    rows, shown = _rows(400, torch.Generator().manual_seed(seed), width=config.image.selector_head_width)
+    rows = replace(
+        rows, words=torch.where((torch.arange(400) % 2 == 0)[:, None, None], rows.words, rows.words.roll(1, 0))
+    )
     words = WordRows(vectors=rows.words, mask=rows.word_mask, scores=rows.rationale, chosen=rows.chosen)
-    selected = select_patches(selector.eval(), word_space, rows.patches, words, limits)
-    kept = selected.sum(1).float().mean()
-    assert (selected & shown).sum(1).float().mean() > 2 * kept * shown.float().mean()
+    found = []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(seed)
+        selector = ImageSelector(config.image, limits.space_width, 5)
+        word_space = nn.Linear(rows.words.shape[2], limits.space_width)
+        settings = SpaceSettings(n_evidence=4, temperature=0.1, n_epochs=10, evidence_weight=weight)
+        fit_space.fit_space(selector, word_space, rows, settings)
+        selected = select_patches(selector.eval(), word_space, rows.patches, words, limits)
+        found.append(float((selected & shown).sum(1).float().mean()))
+    assert found[1] > 1.2 * found[0]

@@ -58,18 +58,21 @@ class VisionTower(nn.Module):
 
         Patches come in grid order; rows that keep fewer than N end in states that nothing attends to.
         """
-        embedded = self.patches(pixel_values).flatten(2).transpose(1, 2) + self.positions[1:]  # (B, P, D)
-        B, P, D = embedded.shape
+        B, side, px = len(pixel_values), self.side, self.patches.kernel_size[0]
+        pixels = pixel_values.reshape(B, 3, side, px, side, px).permute(0, 2, 4, 1, 3, 5)  # (B, side, side, 3, px, px)
+        pixels, positions = pixels.flatten(1, 2), self.positions[1:].expand(B, -1, -1)  # (B, P, ...), (B, P, D)
         attend = None
         if keep is not None:
             counts = keep.sum(1)
             n_kept = int(counts.max())
             order = keep.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :n_kept]
-            embedded = embedded.gather(1, order[:, :, None].expand(-1, -1, D))
+            rows = torch.arange(B, device=order.device)[:, None]
+            pixels, positions = pixels[rows, order], positions[rows, order]
             if int(counts.min()) < n_kept:
                 real = torch.arange(n_kept + 1, device=keep.device) <= counts[:, None]  # (B, 1 + N)
                 attend = real[:, None, None, :]
-        hidden = self.norm(torch.cat([(self.first + self.positions[0]).expand(B, 1, D), embedded], dim=1))
+        embedded = F.linear(pixels.flatten(2), self.patches.weight.flatten(1), self.patches.bias) + positions
+        hidden = self.norm(torch.cat([(self.first + self.positions[0]).expand(B, 1, -1), embedded], dim=1))
         for layer in self.layers:
             hidden = layer(hidden, attend)
             yield hidden

@@ -35,7 +35,7 @@ class TowerRows:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerSettings:
     n_frozen_layers: int = 6
-    n_random: int = 2  # masks of random cells for each image
+    n_masks: int = 2
     n_epochs: int = 3
     batch_size: int = 32
     learning_rate: float = 1e-4

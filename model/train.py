@@ -99,7 +99,7 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     texts = fit_text_stages(run, corpus, kit)
     kit = texts.kit
     image_selector, masks = fit_image_stage_1(run, corpus, kit, texts.selector)
-    tower = fit_image_stage_2(run, corpus, masks)
+    tower = fit_image_stage_2(run, corpus)
     views, dual = (
         crossval.views(run, name, corpus, kit, texts.selector, texts.decider, one, masks, IMAGE)
         for name, one in ((NAME, tower), ("dual", pretrained.clip_tower(run.weights)))
@@ -199,11 +199,8 @@ def fit_image_stage_1(
     return selector.eval(), train_image.select_patches(selector, text_selector.space, patch_rows, words, SELECTION)
 
 
-def fit_image_stage_2(run: Run, corpus: Corpus, selected: Tensor) -> VisionTower:
-    """Stage 2's tower: CLIP's first layers, the last of them taught on images of which none is a test row's.
-
-    It sees random cells of each, and those that stage 1 selected.
-    """
+def fit_image_stage_2(run: Run, corpus: Corpus) -> VisionTower:
+    """Stage 2's tower: CLIP's first layers, the last of them taught on images of which none is a test row's."""
     tower = pretrained.clip_tower(run.weights, IMAGE.decider_layers)
     index = [k for k in range(len(corpus.images)) if corpus.free[k]]
     rows = [corpus.images[k] for k in index]
@@ -212,9 +209,8 @@ def fit_image_stage_2(run: Run, corpus: Corpus, selected: Tensor) -> VisionTower
     def lower() -> dict[str, Tensor]:
         trunk = to_int8(pretrained.clip_tower(run.weights, TOWER.n_frozen_layers))
         masks = [
-            image_reading.random_cells(len(rows), IMAGE, SELECTION.n_patches, generator) for _ in range(TOWER.n_random)
+            image_reading.random_cells(len(rows), IMAGE, SELECTION.n_patches, generator) for _ in range(TOWER.n_masks)
         ]
-        masks.append(selected[index])
         states = [image_reading.lower_states(rows, cells, trunk, TOWER.n_frozen_layers, IMAGE) for cells in masks]
         return {"states": torch.stack(states)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,15 +40,18 @@ def mask_features(selections: Sequence[Selection]) -> Probs:
 def probe_masks(selections: Sequence[Selection], labels: Labels, *, seed: int) -> Probs:
     """How well a linear model, fitted on masks without content, guesses the label of unseen posts; (N, 5).
 
-    Far above the commonest class, the selection itself would give the label away.
+    Far above the commonest class, the selection itself would give the label away. A class of a single post is
+    guessed by a model that never saw it.
     """
-    counts = np.bincount(labels)
-    n_folds = min(_N_FOLDS, int(counts[counts > 0].min()))
-    if n_folds < 2 or (counts > 0).sum() < 2:
+    second = np.sort(np.bincount(labels, minlength=len(CLASSES)))[-2]
+    n_folds = min(_N_FOLDS, int(second))
+    if n_folds < 2:
         raise TooFewPosts("the mask probe needs two labelled posts of each of two classes: give more rows")
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1_000))
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    found = cross_val_predict(model, mask_features(selections), labels, cv=splitter, method="predict_proba")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that a fold lacks
+        found = cross_val_predict(model, mask_features(selections), labels, cv=splitter, method="predict_proba")
     probs = np.zeros((len(labels), len(CLASSES)))
     probs[:, np.unique(labels)] = found
     return probs

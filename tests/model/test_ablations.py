@@ -147,6 +147,17 @@ def test_probe_learns_nothing_from_masks_that_are_alike() -> None:
     assert (probs.argmax(1) == 0).all()
 
 
+def test_probe_guesses_a_class_of_a_single_post_as_well() -> None:
+    """It cannot learn that class, and says something of the post all the same."""
+    labels = np.array([0, 2] * 20 + [4])
+    told = [selection((0, 1)) if label == 0 else selection((8, 9)) for label in labels]
+
+    probs = probe_masks(told, labels, seed=0)
+
+    assert (probs.argmax(1)[:-1] == labels[:-1]).all()
+    assert probs[-1].argmax() == 2
+
+
 def test_mask_features_are_counts_and_places() -> None:
     """Ten words, the first and last selected, two of three patches."""
     one = replace(selection((0, 9)), patch_scores=(0.1, 0.2, 0.3), patches=(0, 2))

@@ -67,9 +67,11 @@ class Contender:
 
     def __init__(self, arena: Arena, name: str, terms: Terms, *, log_name: str = "") -> None:
         self.log_file = arena.log_file(f"{log_name or name}-{terms.group}")
+        # Faust makes a folder for tables that none of the jobs has, by default where it is started
+        environ = environment(terms) | {"APP_DATADIR": str(self.log_file.with_suffix(".data"))}
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                command(name, terms), cwd=ROOT, env=environment(terms), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command(name, terms), cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.pid = self._process.pid
 

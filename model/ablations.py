@@ -19,11 +19,10 @@ from model.errors import ModelError
 from model.evaluation import example_of, try_image
 from model.insides import insides_of
 from model.labelled_posts import Choice, LabelledPost, read_posts
-from model.labels import HUMANITARIAN
 from model.loading import load_classifier
 from model.mask_probe import probe_masks
 from model.measures import Labels, Probs, classification
-from model.records import CLASSES
+from model.records import CLASSES, HUMANITARIAN
 from model.table_file import read_table
 from model.views import Stages
 

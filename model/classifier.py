@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from model import checkpoint, int8, patches
-from model.config import Fusion, ModelConfig
+from model.config import Fusion, ModelConfig, TaskConfig
+from model.encoders import is_bf16_fast
 from model.errors import ModelError
 from model.inputs import encode_example, pixel_values_of, tokens_of, words_of
 from model.network import Network, TextSelection
-from model.records import Example, ImageRationale, Pixels, Prediction, TextSpan
+from model.records import HUMANITARIAN, Example, ImageRationale, Pixels, Prediction, TextSpan
 from model.selection import best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
@@ -62,8 +63,8 @@ class RationaleClassifier:
         exact: bool = False,
     ) -> None:
         self.network = network.to(device).eval()
-        if device == "cpu" and not exact and int8.is_fast():
-            int8.to_int8(self.network)
+        if device == "cpu" and not exact:
+            _quicken(self.network)
         self.tokenizer = tokenizer
         self._device = device
         self.config = config
@@ -80,7 +81,7 @@ class RationaleClassifier:
     ) -> RationaleClassifier:
         """Reads a checkpoint folder or raises `CheckpointError`; n_threads is set for the whole process.
 
-        `exact` keeps to float32 products where int8 would be quicker.
+        `exact` keeps to float32 products where int8 and bf16 would be quicker.
         """
         if n_threads is not None:
             torch.set_num_threads(n_threads)
@@ -90,6 +91,19 @@ class RationaleClassifier:
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """One prediction per example, in order. Equal examples give equal bytes; raises `ModelError`, never NaN."""
         return [self._predict_one(example) for example in examples]
+
+    def predict_tasks(self, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:
+        """Class probabilities of every task of `config.tasks`, from the same evidence."""
+        answers: list[dict[str, dict[str, float]]] = []
+        for example in examples:
+            evidence = self.mask(example, self.select(example))
+            answers.append(
+                {
+                    task: dict(zip(classes, self.decide_task(evidence, task).tolist(), strict=True))
+                    for task, classes in self.config.tasks.items()
+                }
+            )
+        return answers
 
     def encode(self, examples: Sequence[Example]) -> list[Example]:
         """The examples with their share of `predict` that needs no weights done ahead, in whichever thread."""
@@ -161,15 +175,19 @@ class RationaleClassifier:
             patch_mask[0, list(selection.patches)] = True
         return Evidence(input_ids=input_ids, pixel_values=pixel_values, patch_mask=patch_mask)
 
-    @torch.inference_mode()
     def decide(self, evidence: Evidence) -> npt.NDArray[np.float64]:
         """Stage 2: calibrated class probabilities (5,) from the evidence alone."""
+        return self.decide_task(evidence, HUMANITARIAN)
+
+    @torch.inference_mode()
+    def decide_task(self, evidence: Evidence, task: str) -> npt.NDArray[np.float64]:
+        """The same for any task of `config.tasks`, (C,)."""
         text = image = None
         if evidence.input_ids is not None:
-            text = _numpy(self.network.text_decider(self.network.embeddings(evidence.input_ids)))
+            text = _numpy(self.network.text_decider(self.network.embeddings(evidence.input_ids), task=task))
         if evidence.pixel_values is not None:
-            image = _numpy(self.network.image_decider(evidence.pixel_values, evidence.patch_mask))
-        return fuse(self.config, text, image)
+            image = _numpy(self.network.image_decider(evidence.pixel_values, evidence.patch_mask, task=task))
+        return fuse(self.config if task == HUMANITARIAN else self.config.further[task], text, image)
 
     def _predict_one(self, example: Example) -> Prediction:
         selection = self.select(example)
@@ -205,12 +223,20 @@ class RationaleClassifier:
         return torch.tensor([tokens.input_ids], device=self._device)
 
 
+def _quicken(network: Network) -> None:
+    """Linear layers in int8 and stage 1's convolutions in bf16, each where this CPU has instructions for it."""
+    if int8.is_fast():
+        int8.to_int8(network)
+    if is_bf16_fast():
+        network.image_selector.encoder.to(torch.bfloat16)
+
+
 def fuse(
-    config: ModelConfig,
+    config: ModelConfig | TaskConfig,
     text: npt.NDArray[np.float64] | None,
     image: npt.NDArray[np.float64] | None,
 ) -> npt.NDArray[np.float64]:
-    """Calibrated product of the experts that had evidence, (5,); the prior when none had."""
+    """Calibrated product of the experts that had evidence, (C,); the prior when none had."""
     if text is not None and image is not None:
         return _softmax(_weighted(config.fusion_both, text, image))
     if text is not None:
@@ -258,7 +284,7 @@ def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _numpy(class_logits: Tensor) -> npt.NDArray[np.float64]:
-    """Log-probabilities (5,) in float64."""
+    """Log-probabilities (C,) in float64."""
     values: npt.NDArray[np.float64] = _finite(class_logits[0].double().log_softmax(0)).cpu().numpy()
     return values
 

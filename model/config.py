@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from model.errors import CheckpointError
-from model.records import CLASSES
+from model.records import HUMANITARIAN, TASKS
 
 
 class _FromDict:
@@ -73,6 +73,17 @@ class Fusion(_FromDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskConfig(_FromDict):
+    """A further task of the checkpoint, decided from the same evidence by heads of its own."""
+
+    classes: tuple[str, ...]
+    fusion_both: Fusion
+    fusion_text: Fusion
+    fusion_image: Fusion
+    prior: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig(_FromDict):
     name: str
     version: str
@@ -85,9 +96,15 @@ class ModelConfig(_FromDict):
     fusion_text: Fusion
     fusion_image: Fusion
     prior: tuple[float, ...]
+    further: Mapping[str, TaskConfig]  # by name; the humanitarian task's own values stand above
     alert_threshold: float
     data_digest: str
     weights_sha256: str
+
+    @property
+    def tasks(self) -> dict[str, tuple[str, ...]]:
+        """Every task and its classes."""
+        return {HUMANITARIAN: self.classes, **{name: task.classes for name, task in self.further.items()}}
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,25 +112,38 @@ class ModelConfig(_FromDict):
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> ModelConfig:
         """A config from decoded JSON; every key must be there and known."""
-        nested: dict[str, type[_FromDict]] = {
-            "text": TextConfig,
-            "image": ImageConfig,
-            "selection": SelectionConfig,
-            "fusion_both": Fusion,
-            "fusion_text": Fusion,
-            "fusion_image": Fusion,
-        }
         try:
-            parsed = {
-                key: nested[key].from_dict(_tuples(value)) if key in nested else value
-                for key, value in _tuples(values).items()
-            }
+            parsed = _parsed(values)
+            if "further" in parsed:
+                parsed["further"] = {
+                    name: TaskConfig.from_dict(_parsed(task)) for name, task in parsed["further"].items()
+                }
+            config = cls.from_dict(parsed)
         except (AttributeError, TypeError) as error:
             raise CheckpointError(f"config.json: a section is not an object ({error}); re-export it") from error
-        config = cls.from_dict(parsed)
-        if tuple(config.classes) != CLASSES:
-            raise CheckpointError(f"config.json: classes are {config.classes}, this code knows {CLASSES}")
+        for task, classes in config.tasks.items():
+            if classes != TASKS.get(task):
+                raise CheckpointError(
+                    f"config.json: classes of {task} are {classes}, this code knows {TASKS.get(task)}"
+                )
         return config
+
+
+_SECTIONS: Mapping[str, type[_FromDict]] = {
+    "text": TextConfig,
+    "image": ImageConfig,
+    "selection": SelectionConfig,
+    "fusion_both": Fusion,
+    "fusion_text": Fusion,
+    "fusion_image": Fusion,
+}
+
+
+def _parsed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _SECTIONS[key].from_dict(_tuples(value)) if key in _SECTIONS else value
+        for key, value in _tuples(values).items()
+    }
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,11 @@ class Corpus:
     nepal: list[RationaleRow]
     images: list[ImageRow]
     free: list[bool]  # per image: neither a test row nor in a test row's group
+    tied: frozenset[str]  # tweets that share a picture group with a test row
+
+    def clear_of_test(self, rows: Iterable[TextRow]) -> list[TextRow]:
+        """The rows that share neither tweet, nor text, nor picture group with a test row."""
+        return _untied(data.without(rows, self.test), self.tied)
 
 
 def load_corpus(folder: Path, held_out_events: Collection[str] = ()) -> Corpus:
@@ -38,11 +43,10 @@ def load_corpus(folder: Path, held_out_events: Collection[str] = ()) -> Corpus:
     events = [event for event in data.humaid_events(folder) if event not in held_out_events]
     images = [*data.pair_rows(folder), *data.textless_rows(folder)]
     test_groups = {row.group for row in images if row.split == "test"}
-    tied = {row.row_id.split("_")[0] for row in images if row.group in test_groups}
+    tied = frozenset(row.row_id.split("_")[0] for row in images if row.group in test_groups)
 
     def clean(rows: Sequence[TextRow], held_out: Sequence[TextRow]) -> list[TextRow]:
-        rows = data.unique_texts(data.without(rows, held_out))
-        return [row for row in rows if row.row_id.split("_")[0] not in tied]
+        return _untied(data.unique_texts(data.without(rows, held_out)), tied)
 
     return Corpus(
         train=clean(train, test),
@@ -53,7 +57,12 @@ def load_corpus(folder: Path, held_out_events: Collection[str] = ()) -> Corpus:
         nepal=data.rationale_rows(folder, "nepal_earthquake_2015"),
         images=images,
         free=[row.split != "test" and row.group not in test_groups for row in images],
+        tied=tied,
     )
+
+
+def _untied(rows: Sequence[TextRow], tied: Collection[str]) -> list[TextRow]:
+    return [row for row in rows if row.row_id.split("_")[0] not in tied]
 
 
 def sample(rows: Sequence[TextRow], n_rows: int, seed: int) -> list[TextRow]:

@@ -22,7 +22,6 @@ from model.heads import HeadSettings, apply_fusion, fit_fusion, fit_head, folds
 from model.int8 import to_int8
 from model.measures import Probs
 from model.network import TextDecider, TextSelector
-from model.records import CLASSES
 from model.selection import choose_words
 from model.text_kit import TextKit
 from model.vision import VisionTower
@@ -38,7 +37,7 @@ class Cache(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Modalities:
-    """Class log-probabilities (N, 5) of each expert that had evidence."""
+    """Class log-probabilities (N, C) of each expert that had evidence."""
 
     text: Tensor | None
     image: Tensor | None
@@ -48,7 +47,7 @@ class Modalities:
 class View:
     """One way of showing posts to stage 2: N test rows with pixels, then M other labelled images."""
 
-    text: Tensor  # (N, 5) log-probabilities
+    text: Tensor  # (N, C) log-probabilities
     features: Tensor  # (N, C) pooled
     other_features: Tensor  # (M, C)
 
@@ -59,9 +58,11 @@ class Views:
     full: View
     removed: View
     ids: list[str]
+    texts: list[str]
     labels: Tensor  # (N,)
     groups: npt.NDArray[np.str_]
     pixels: list[str]
+    other_ids: list[str]
     other_labels: Tensor  # (M,)
     text_dev: Tensor  # rationale only
     text_dev_full: Tensor
@@ -125,9 +126,11 @@ def views(
         full=view("full"),
         removed=view("removed"),
         ids=[row.row_id for row in rows],
+        texts=[row.text for row in rows],
         labels=torch.tensor([row.label for row in rows]),
         groups=np.array([row.group for row in rows]),
         pixels=[row.pixels for row in rows],
+        other_ids=[corpus.images[k].row_id for k in other],
         other_labels=torch.tensor([corpus.images[k].label for k in other]),
         text_dev=text_view(corpus.dev, "rationale"),
         text_dev_full=text_view(corpus.dev, "full"),
@@ -145,10 +148,26 @@ def tfidf(train: Sequence[TextRow], texts: Sequence[str]) -> Tensor:
     return torch.from_numpy(model.predict_log_proba(vectorizer.transform(texts)))
 
 
+def fit_rows(view: View, views: Views, train: npt.NDArray[np.int64], seed: int) -> Fitted:
+    """Head and fusion from the rows at the given positions, and from the other images."""
+    labels, groups = views.labels[train], views.groups[train]
+    crossed = torch.zeros(len(train), view.text.shape[1])
+    for inner, rest in folds(labels.numpy(), groups, _N_INNER_FOLDS):
+        crossed[rest] = _log_probs(_fit_head(view, views, train[inner], seed), view.features[train[rest]])
+    both = fit_fusion(labels, view.text[train], crossed)
+    return Fitted(
+        head=_fit_head(view, views, train, seed),
+        fusion_both=both,
+        fusion_image=fit_fusion(labels, None, crossed),
+        labels=labels.numpy(),
+        probs=apply_fusion(both, view.text[train], crossed),
+    )
+
+
 def fit_fold(view: View, views: Views, fold: int, seed: int) -> Fitted:
-    """Head and fusion from every test row outside the fold, and from the other images."""
+    """Head and fusion as they are without the fold's rows."""
     train, _ = list(folds(views.labels.numpy(), views.groups))[fold]
-    return _fit(view, views, train, seed)
+    return fit_rows(view, views, train, seed)
 
 
 def fold_ids(views: Views, fold: int) -> list[str]:
@@ -167,10 +186,11 @@ def probabilities(fusion: Fusion, given: Modalities) -> npt.NDArray[np.float64]:
 
 
 def cross_validate(views: Views, seed: int) -> dict[str, Probs]:
-    """Held-out probabilities (N, 5): from the rationale, its image alone, everything, and without the rationale."""
-    probs = {name: np.zeros((len(views.labels), len(CLASSES))) for name in ("rationale", "image", "full", "removed")}
+    """Held-out probabilities (N, C): from the rationale, its image alone, everything, and without the rationale."""
+    shape = views.rationale.text.shape
+    probs = {name: np.zeros(shape) for name in ("rationale", "image", "full", "removed")}
     for train, held in folds(views.labels.numpy(), views.groups):
-        fitted = _fit(views.rationale, views, train, seed)
+        fitted = fit_rows(views.rationale, views, train, seed)
         for name, view in (("rationale", views.rationale), ("full", views.full), ("removed", views.removed)):
             image = _log_probs(fitted.head, view.features[held])
             probs[name][held] = apply_fusion(fitted.fusion_both, view.text[held], image)
@@ -179,26 +199,11 @@ def cross_validate(views: Views, seed: int) -> dict[str, Probs]:
     return probs
 
 
-def _fit(view: View, views: Views, train: npt.NDArray[np.int64], seed: int) -> Fitted:
-    labels, groups = views.labels[train], views.groups[train]
-    crossed = torch.zeros(len(train), len(CLASSES))
-    for inner, rest in folds(labels.numpy(), groups, _N_INNER_FOLDS):
-        crossed[rest] = _log_probs(_fit_head(view, views, train[inner], seed), view.features[train[rest]])
-    both = fit_fusion(labels, view.text[train], crossed)
-    return Fitted(
-        head=_fit_head(view, views, train, seed),
-        fusion_both=both,
-        fusion_image=fit_fusion(labels, None, crossed),
-        labels=labels.numpy(),
-        probs=apply_fusion(both, view.text[train], crossed),
-    )
-
-
 def _fit_head(view: View, views: Views, train: npt.NDArray[np.int64], seed: int) -> nn.Linear:
     features = torch.cat([view.features[train], view.other_features])
     labels = torch.cat([views.labels[train], views.other_labels])
     weights = torch.cat([torch.ones(len(train)), torch.full((len(views.other_labels),), _OTHER_WEIGHT)])
-    return fit_head(features, labels, weights, len(CLASSES), seed, _SETTINGS)
+    return fit_head(features, labels, weights, view.text.shape[1], seed, _SETTINGS)
 
 
 @torch.inference_mode()

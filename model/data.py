@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.records import CLASSES, Pixels
+from model.records import CLASSES, TASKS, Pixels
 
 _MAX_EDGE_PX = 384
 _LABELS = "crisismmd/labels/task_humanitarian_text_img_agreed_lab_{split}.tsv"
+_INFORMATIVE = "crisismmd/labels/task_informative_text_img_agreed_lab_{split}.tsv"
+_DAMAGE = "crisismmd/labels/task_damage_{split}.tsv"
+_MEDIC_DAMAGE = {"severe": "severe_damage", "mild": "mild_damage", "little_or_none": "little_or_no_damage"}
 
 # finer labels of CrisisMMD, MEDIC, HumAID and the rationale tweets, merged to our five classes
 MERGED = {name: name for name in CLASSES} | {
@@ -122,6 +125,36 @@ def disagreed_rows(data: Path) -> list[TextRow]:
                     row_id=row["tweet_id"], text=row["tweet_text"], label=class_index(row["text_human"])
                 )
     return list(rows.values())
+
+
+def task_texts(data: Path, task: str, split: str) -> list[TextRow]:
+    """The official "train", "dev" or "test" rows of a further task of `TASKS`; `label` indexes its classes."""
+    classes = TASKS[task]
+    if task == "informative":
+        rows = [(row["image_id"], row["label"]) for row in _tsv(data / _INFORMATIVE.format(split=split))]
+    else:
+        rows = [(row["Image_id"], row["Label"]) for row in _tsv(data / _DAMAGE.format(split=split))]
+    texts = _annotated_texts(data)
+    return [
+        TextRow(row_id=row_id, text=texts[row_id], label=classes.index(label))
+        for row_id, label in rows
+        if row_id in texts and label in classes
+    ]
+
+
+def image_labels(data: Path, task: str) -> dict[str, int]:
+    """The class of a further task that each image with pixels has, by `ImageRow.row_id`; unknown ones are left out.
+
+    Pairs count as informative or not where text and image agree on it.
+    """
+    found: dict[str, str] = {}
+    for row in _tsv(data / "crisismmd/pairs.tsv"):
+        agreed = row["text_info"] if row["text_info"] == row["image_info"] else ""
+        found[row["image_id"]] = agreed if task == "informative" else row["image_damage"]
+    for row in _tsv(data / "aidr/images.tsv"):
+        damage = _MEDIC_DAMAGE.get(row["medic_damage"], "")
+        found[_textless_id(data / "aidr" / row["image"])] = row[f"medic_{task}"] if task == "informative" else damage
+    return {row_id: TASKS[task].index(label) for row_id, label in found.items() if label in TASKS[task]}
 
 
 def without(rows: Iterable[TextRow], held_out: Iterable[TextRow]) -> list[TextRow]:
@@ -233,15 +266,19 @@ def digest(data: Path, names: Iterable[str]) -> str:
 
 def _textless(path: Path, label: int, kind: str) -> ImageRow:
     return ImageRow(
-        row_id=f"{path.parent.name}/{path.stem}",
+        row_id=_textless_id(path),
         path=path,
         text="",
         label=label,
         disaster=DISASTERS.index(kind) if kind in DISASTERS else -1,
         split="extra",
-        group=f"{path.parent.name}/{path.stem}",
+        group=_textless_id(path),
         pixels="original",
     )
+
+
+def _textless_id(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
 
 
 def find_spans(text: str, marked: str) -> tuple[tuple[int, int], ...]:
@@ -256,6 +293,12 @@ def find_spans(text: str, marked: str) -> tuple[tuple[int, int], ...]:
             spans.append((start, start + len(part)))
             cursor = start + len(part)
     return tuple(spans)
+
+
+def _annotated_texts(data: Path) -> dict[str, str]:
+    """Every annotated pair's text by its image id."""
+    paths = sorted((data / "crisismmd/annotations").glob("*.tsv"))
+    return {row["image_id"]: row["tweet_text"] for path in paths for row in _tsv(path)}
 
 
 def _tsv(path: Path) -> Iterator[dict[str, str]]:

@@ -145,7 +145,10 @@ class LiteBlock(nn.Module):
 
 
 class LiteEncoder(nn.Module):
-    """EfficientNet-Lite without its classifier: (B, 3, S, S) to one vector per 32-px patch, (B, P, C)."""
+    """EfficientNet-Lite without its classifier: (B, 3, S, S) to one vector per 32-px patch, (B, P, C) float32.
+
+    Computes in the dtype of its weights.
+    """
 
     def __init__(self, width: float, depth: float, head_width: int) -> None:
         super().__init__()
@@ -155,18 +158,14 @@ class LiteEncoder(nn.Module):
         self.head = SameConv(shapes[-1].channels_out, head_width, 1)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.tail(self.trunk(pixel_values, len(self.blocks)), len(self.blocks))
-
-    def trunk(self, pixel_values: Tensor, n_blocks: int) -> Tensor:
-        """The stem and the first n_blocks blocks, whose output training caches; (B, C, h, w)."""
-        x = F.relu6(self.stem(pixel_values.contiguous(memory_format=torch.channels_last)))
-        for block in self.blocks[:n_blocks]:
-            x = block(x)
-        return x
-
-    def tail(self, x: Tensor, n_blocks: int) -> Tensor:
-        """The blocks after the first n_blocks, and the head; (B, P, C), patches row-major."""
-        for block in self.blocks[n_blocks:]:
+        x = pixel_values.to(dtype=self.stem.weight.dtype, memory_format=torch.channels_last)
+        x = F.relu6(self.stem(x))
+        for block in self.blocks:
             x = block(x)
         patches: Tensor = F.relu6(self.head(x))  # (B, C, h, w)
-        return patches.flatten(2).transpose(1, 2)
+        return patches.flatten(2).transpose(1, 2).float()  # patches row-major
+
+
+def is_bf16_fast() -> bool:
+    """Whether this CPU multiplies bf16 in hardware; elsewhere float32 is quicker."""
+    return torch.cpu._is_avx512_bf16_supported()

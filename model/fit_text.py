@@ -65,13 +65,22 @@ def decide_texts(
     decider: TextDecider, embeddings: Embeddings, items: Sequence[TokenItem], batch_size: int = 32
 ) -> Tensor:
     """Class log-probabilities (N, 5) in the given order."""
+    logits: Tensor = decider.class_head(pool_texts(decider, embeddings, items, batch_size))
+    return logits.log_softmax(1)
+
+
+@torch.inference_mode()
+def pool_texts(
+    decider: TextDecider, embeddings: Embeddings, items: Sequence[TokenItem], batch_size: int = 32
+) -> Tensor:
+    """What the decider's heads read of each text, (N, D) in the given order."""
     decider.eval()
     order = sorted(range(len(items)), key=lambda index: len(items[index].input_ids))
-    logits = [
-        decider(embeddings(batch.input_ids), batch.attention_mask)
+    pooled = [
+        decider.pool(embeddings(batch.input_ids), batch.attention_mask)
         for batch in batches([items[index] for index in order], batch_size, None)
     ]
-    return torch.cat(logits)[torch.tensor(order).argsort()].log_softmax(1)
+    return torch.cat(pooled)[torch.tensor(order).argsort()]
 
 
 def _weighted_class_loss(class_logits: Tensor, batch: TokenBatch, weights: Tensor) -> Tensor:

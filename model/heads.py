@@ -26,6 +26,7 @@ class HeadSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 0.5
     dropout: float = 0.5
+    class_balance: float = 0.5  # power of the inverse class frequencies that weigh the loss
 
 
 def folds(labels: Indices, groups: npt.NDArray[np.str_], n_folds: int = N_FOLDS) -> Iterator[tuple[Indices, Indices]]:
@@ -44,7 +45,7 @@ def fit_head(
     standard = (features - mean) / spread
     head = nn.Linear(features.shape[1], n_classes)
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    weights = class_weights(labels, n_classes, power=0.25)
+    weights = class_weights(labels, n_classes, settings.class_balance)
     for _ in range(settings.n_steps):
         batch = torch.multinomial(row_weights, settings.batch_size, replacement=True, generator=generator)
         keep = torch.rand(len(batch), standard.shape[1], generator=generator) >= settings.dropout
@@ -60,10 +61,11 @@ def fit_head(
 
 
 def fit_fusion(labels: Tensor, text: Tensor | None, image: Tensor | None, *, strength: float = 0.02) -> Fusion:
-    """Weights and biases over log-probabilities (N, 5) by regularised maximum likelihood (L-BFGS)."""
-    weights = torch.ones(2, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(5, dtype=torch.float64, requires_grad=True)
+    """Weights and biases over log-probabilities (N, C) by regularised maximum likelihood (L-BFGS); one may be None."""
     parts = [part.double() if part is not None else None for part in (text, image)]
+    n_classes = next(part.shape[1] for part in parts if part is not None)
+    weights = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(n_classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -84,7 +86,7 @@ def fit_fusion(labels: Tensor, text: Tensor | None, image: Tensor | None, *, str
 
 
 def apply_fusion(fusion: Fusion, text: Tensor | None, image: Tensor | None) -> npt.NDArray[np.float64]:
-    """Probabilities (N, 5) of rows that all have the same experts."""
+    """Probabilities (N, C) of rows that all have the same experts."""
     logits = torch.tensor(fusion.bias, dtype=torch.float64)
     for weight, part in ((fusion.text_weight, text), (fusion.image_weight, image)):
         if part is not None:

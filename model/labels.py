@@ -12,8 +12,8 @@ from pathlib import Path
 
 from model.data import MERGED
 from model.errors import ModelError
+from model.records import HUMANITARIAN
 
-HUMANITARIAN = "humanitarian"
 Tasks = Mapping[str, Sequence[str]]  # the checkpoint's tasks and their classes, in its order
 
 # the Damage Multimodal Dataset's own folders (Mouzannar et al. 2018)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from model.config import ImageConfig, ModelConfig, TextConfig
 from model.encoders import Embeddings, LiteEncoder, TextEncoder
+from model.records import HUMANITARIAN
 from model.vision import VisionTower, cells_to_patches
 
 
@@ -80,23 +82,28 @@ class ImageSelector(nn.Module):
 
 
 class TextDecider(nn.Module):
-    """Classifies the selected words alone."""
+    """Classifies the selected words alone; further tasks have a head each on the same encoder."""
 
-    def __init__(self, text: TextConfig, n_classes: int) -> None:
+    def __init__(self, text: TextConfig, n_classes: int, further: Mapping[str, int] | None = None) -> None:
         super().__init__()
         self.encoder = TextEncoder(text.n_decider_layers, text.width, text.n_heads, text.ff_width)
         self.class_head = nn.Linear(text.width, n_classes)
+        self.further = _heads(text.width, further)
 
-    def forward(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        hidden = self.encoder(embedded, attention_mask)
-        class_logits: Tensor = self.class_head(masked_mean(hidden, attention_mask))  # (B, 5)
+    def forward(self, embedded: Tensor, attention_mask: Tensor | None = None, task: str = HUMANITARIAN) -> Tensor:
+        """The task's class logits (B, C)."""
+        class_logits: Tensor = _head(self, task)(self.pool(embedded, attention_mask))
         return class_logits
+
+    def pool(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """What the heads read, (B, D)."""
+        return masked_mean(self.encoder(embedded, attention_mask), attention_mask)
 
 
 class ImageDecider(nn.Module):
     """Classifies an image from the selected cells alone: no other patch is ever embedded."""
 
-    def __init__(self, image: ImageConfig, n_classes: int) -> None:
+    def __init__(self, image: ImageConfig, n_classes: int, further: Mapping[str, int] | None = None) -> None:
         super().__init__()
         self.rows = image.rows
         self.tower = VisionTower(
@@ -107,11 +114,12 @@ class ImageDecider(nn.Module):
             n_heads=image.decider_heads,
         )
         self.class_head = nn.Linear(image.decider_width, n_classes)
+        self.further = _heads(image.decider_width, further)
 
-    def forward(self, pixel_values: Tensor, patch_mask: Tensor) -> Tensor:
-        """(B, 3, S, S) and the selected cells (B, P) to class logits (B, 5)."""
+    def forward(self, pixel_values: Tensor, patch_mask: Tensor, task: str = HUMANITARIAN) -> Tensor:
+        """(B, 3, S, S) and the selected cells (B, P) to the task's class logits (B, C)."""
         states = self.tower(pixel_values, cells_to_patches(patch_mask, self.rows, self.tower.side))
-        class_logits: Tensor = self.class_head(states[:, 0])
+        class_logits: Tensor = _head(self, task)(states[:, 0])
         return class_logits
 
 
@@ -122,11 +130,20 @@ class Network(nn.Module):
         super().__init__()
         text, image, n_classes = config.text, config.image, len(config.classes)
         space_width = config.selection.space_width
+        further = {name: len(task.classes) for name, task in config.further.items()}
         self.embeddings = Embeddings(text.n_pieces, text.max_tokens, text.width)
         self.text_selector = TextSelector(text, space_width, n_classes)
         self.image_selector = ImageSelector(image, space_width, n_classes)
-        self.text_decider = TextDecider(text, n_classes)
-        self.image_decider = ImageDecider(image, n_classes)
+        self.text_decider = TextDecider(text, n_classes, further)
+        self.image_decider = ImageDecider(image, n_classes, further)
+
+
+def _heads(width: int, further: Mapping[str, int] | None) -> nn.ModuleDict:
+    return nn.ModuleDict({task: nn.Linear(width, n_classes) for task, n_classes in (further or {}).items()})
+
+
+def _head(decider: TextDecider | ImageDecider, task: str) -> nn.Module:
+    return decider.class_head if task == HUMANITARIAN else decider.further[task]
 
 
 def masked_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from model import crossval, fit_text, summary
 from model.corpus import Corpus
 from model.crossval import View, Views
 from model.data import TextRow
+from model.fit_tasks import FittedTask
 from model.heads import apply_fusion
 from model.measures import Labels, Probs, calibration_error, classification, probability_drop
 from model.network import TextDecider, TextSelector
@@ -25,6 +26,14 @@ FOLDS = (
     " encoders never saw a test row; runs differ in the seed of image head and fusion, encoders are one run"
 )
 OFFICIAL = "text only, official train split to official test split, calibrated on the official dev split"
+TASK_FOLDS = (
+    "{task}, decided from rationales alone: official humanitarian test rows with pixels and a label of the task,"
+    " 5 grouped stratified folds (seed 0), heads on the finished encoders; runs differ in the seed of head and fusion"
+)
+TASK_TEXT = (
+    "{task}, text rationale only: official train split to those official test texts that no encoder has read,"
+    " calibrated on the official dev split"
+)
 _SCORES = ("macro_f1", "accuracy", "weighted_f1")
 
 
@@ -96,13 +105,19 @@ def whole_figures(views: Views, whole: View, corpus: Corpus, texts: Texts, n_see
 
 def gap_figures(system: Sequence[Measured], dual: Views, n_seeds: int) -> list[Measured]:
     """The larger tower under the same rationales, and how far the shipped one stays behind it, seed by seed."""
-    runs = [crossval.cross_validate(dual, seed) for seed in range(n_seeds)]
-    labels = dual.labels.numpy()
-    large = _scores("rationale_only", labels, [run["rationale"] for run in runs], ".dual")
-    large += _scores("image_rationale_only", labels, [run["image"] for run in runs], ".dual")
+    large = [replace(one, key=f"{one.key}.dual") for one in system_figures(dual, n_seeds)]
     small = next(one for one in system if one.key == "rationale_only.macro_f1")
     gaps = [a - b for a, b in zip(large[0].runs, small.runs, strict=True)]
-    return [*large, Measured(key="compact.macro_f1_gap", runs=gaps, rows=len(labels))]
+    return [*large, Measured(key="compact.macro_f1_gap", runs=gaps, rows=len(dual.labels))]
+
+
+def write_task_figures(path: Path, tasks: Mapping[str, FittedTask]) -> None:
+    """Puts the figures of the tasks beside the humanitarian one in the file."""
+    for task, fitted in tasks.items():
+        for one in _scores("rationale_only", fitted.fold_labels, fitted.fold_runs, f".{task}"):
+            summary.add(path, one.key, one.runs, one.rows, TASK_FOLDS.format(task=task))
+        for one in _scores("official_text", fitted.text_labels, [fitted.text_probs], f".{task}"):
+            summary.add(path, one.key, one.runs, one.rows, TASK_TEXT.format(task=task))
 
 
 def official_figures(corpus: Corpus, texts: Texts) -> list[Measured]:

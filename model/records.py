@@ -15,6 +15,13 @@ CLASSES = (
     "rescue_volunteering_or_donation_effort",
 )
 
+HUMANITARIAN = "humanitarian"  # the task whose classes a finding has
+TASKS: dict[str, tuple[str, ...]] = {
+    HUMANITARIAN: CLASSES,
+    "informative": ("informative", "not_informative"),
+    "damage": ("little_or_no_damage", "mild_damage", "severe_damage"),
+}
+
 Pixels = npt.NDArray[np.uint8]
 
 

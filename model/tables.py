@@ -10,10 +10,11 @@ from model.summary import FIGURES, GOALS, Figure
 Figures = Mapping[str, Mapping[str, Any]]
 
 _PIXELS = (".original_pixels", ".restored_pixels")
+_DUAL = ".dual"
 
 
 def model_table(figures: Figures, ablations: Figures) -> str:
-    """Goals and what was reached, other figures, by kind of pixels, ablations, and how each was measured.
+    """Goals and what was reached, other figures, by tower, by kind of pixels, ablations, and how each was measured.
 
     Protocols are numbered in the order in which they come up and spelt out once, below.
     """
@@ -21,6 +22,7 @@ def model_table(figures: Figures, ablations: Figures) -> str:
     parts = [
         _goals(figures, protocols),
         _others(figures, protocols),
+        _dual(figures, protocols),
         _pixels(figures, protocols),
         _ablations(ablations, protocols),
     ]
@@ -42,9 +44,19 @@ def _others(figures: Figures, protocols: dict[str, int]) -> str:
     rows = [
         f"`{key}` | {_value(figure)} | {_about(figure, protocols)}"
         for key, figure in figures.items()
-        if key not in GOALS and not key.endswith(_PIXELS)
+        if key not in GOALS and not key.endswith((*_PIXELS, _DUAL))
     ]
     return _table("also measured | measured | runs | rows | how", rows)
+
+
+def _dual(figures: Figures, protocols: dict[str, int]) -> str:
+    """The shipped model beside the one with the larger image tower."""
+    rows = [
+        f"`{key}` | {_value(figures[key])} | {_value(figures[key + _DUAL])} | {_about(figures[key], protocols)}"
+        for key in (name.removesuffix(_DUAL) for name in figures if name.endswith(_DUAL))
+        if key in figures
+    ]
+    return _table("figure | `compact` (shipped) | `dual` | runs | rows | how", rows)
 
 
 def _pixels(figures: Figures, protocols: dict[str, int]) -> str:

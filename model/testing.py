@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from model import checkpoint
-from model.config import Fusion, ImageConfig, ModelConfig, SelectionConfig, TextConfig
+from model.config import Fusion, ImageConfig, ModelConfig, SelectionConfig, TaskConfig, TextConfig
 from model.network import Network
-from model.records import CLASSES
+from model.records import CLASSES, TASKS
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _WORDS = (
@@ -22,8 +23,11 @@ _WORDS = (
 )
 
 
-def tiny_checkpoint(path: Path, seed: int = 0) -> Path:
-    """Writes a loadable checkpoint of random weights to `path` and returns it; well under a second."""
+def tiny_checkpoint(path: Path, seed: int = 0, *, further: Sequence[str] = ()) -> Path:
+    """Writes a loadable checkpoint of random weights to `path` and returns it; well under a second.
+
+    It decides the further tasks of `TASKS` beside the humanitarian one.
+    """
     pieces = _pieces()
     config = ModelConfig(
         name="tiny",
@@ -59,6 +63,7 @@ def tiny_checkpoint(path: Path, seed: int = 0) -> Path:
         fusion_text=_even(1.0, 0.0),
         fusion_image=_even(0.0, 1.0),
         prior=(0.2,) * len(CLASSES),
+        further={task: _task(TASKS[task]) for task in further},
         alert_threshold=0.5,
         data_digest="sha256:none",
         weights_sha256="",
@@ -70,8 +75,19 @@ def tiny_checkpoint(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def _even(text_weight: float, image_weight: float) -> Fusion:
-    return Fusion(text_weight=text_weight, image_weight=image_weight, bias=(0.0,) * len(CLASSES))
+def _task(classes: tuple[str, ...]) -> TaskConfig:
+    n = len(classes)
+    return TaskConfig(
+        classes=classes,
+        fusion_both=_even(0.5, 0.5, n),
+        fusion_text=_even(1.0, 0.0, n),
+        fusion_image=_even(0.0, 1.0, n),
+        prior=(1.0 / n,) * n,
+    )
+
+
+def _even(text_weight: float, image_weight: float, n_classes: int = len(CLASSES)) -> Fusion:
+    return Fusion(text_weight=text_weight, image_weight=image_weight, bias=(0.0,) * n_classes)
 
 
 def _pieces() -> list[str]:

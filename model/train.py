@@ -3,86 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from model import checkpoint, crossval, data, image_reading, pretrained, protocol, reading, train_image, train_text
+from model import checkpoint, crossval, data, fit_tasks, protocol, steps
 from model.classifier import RationaleClassifier
-from model.config import Fusion, ImageConfig, ModelConfig, SelectionConfig, TextConfig
+from model.config import ImageConfig, ModelConfig
 from model.corpus import TABLES, Corpus, load_corpus
-from model.crossval import Modalities
-from model.encoders import Embeddings
-from model.image_reading import TowerSettings
+from model.crossval import Fitted, Modalities, Views
+from model.fit_tasks import FittedTask
 from model.int8 import to_int8
 from model.measures import alert_threshold
-from model.network import ImageSelector, Network, TextDecider, TextSelector
+from model.network import ImageSelector, Network
 from model.protocol import Texts
-from model.reading import ReaderSettings
 from model.records import CLASSES
-from model.text_kit import TextKit
+from model.steps import COMPACT, DUAL, IMAGE, Run
 from model.vision import VisionTower
 
-NAME, VERSION = "compact", "compact-2.1.0"
-IMAGE = ImageConfig(
-    size_px=224,
-    rows=7,
-    cols=7,
-    selector_width=1.0,
-    selector_depth=1.0,
-    selector_head_width=pretrained.HEAD_WIDTH,
-    decider_patch_px=16,
-    decider_width=768,
-    decider_layers=8,
-    decider_heads=12,
-)
-SELECTION = SelectionConfig(
-    space_width=128, word_threshold=0.4, max_word_share=0.35, min_words=4, n_patches=14, beta=0.5, n_steps=5
-)
-READER = ReaderSettings(
-    n_humaid=12_000, n_disagreed=8_700, n_epochs=2, warm_up_rate=2e-4, learning_rate=1.2e-4, batch_size=24
-)
-TOWER = TowerSettings()
-_MAX_TOKENS, _WIDTH = 128, 384
-_ALERT_PRECISION = 0.9
+RELEASE = "2.2.0"
 HELD_OUT_FOLD = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One training run: where things are and the seed everything derives from."""
-
-    data: Path
-    weights: Path
-    cache: Path
-    seed: int
-
-    def cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors of a finished step, or the step's result, kept for the next run."""
-        path = self.cache / f"{name}.safetensors"
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            save_file({key: value.contiguous().clone() for key, value in make().items()}, partial)
-            partial.rename(path)
-        return load_file(path)
-
-    def trained(self, name: str, module: nn.Module, make: Callable[[], nn.Module]) -> None:
-        """Fills the module with the weights of a finished step."""
-        module.load_state_dict(self.cached(name, lambda: dict(make().state_dict())))
-        module.eval()
+_ALERT_PRECISION = 0.9
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the training tables and images")
     parser.add_argument("--weights", type=Path, required=True, help="folder of the unpacked pretrained packages")
-    parser.add_argument("--out", type=Path, required=True, help="gets checkpoint/, results/ and cache/")
+    parser.add_argument("--out", type=Path, required=True, help="gets checkpoint/, dual/, results/ and cache/")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--head-seeds", type=int, default=5, help="image heads per fold, for the spread")
     parser.add_argument("--threads", type=int, default=2)
@@ -95,162 +47,82 @@ def main() -> None:
 
 def train(run: Run, out: Path, n_head_seeds: int) -> None:
     corpus = load_corpus(run.data)
-    kit = make_kit(run, corpus)
-    texts = fit_text_stages(run, corpus, kit)
-    kit = texts.kit
-    image_selector, masks = fit_image_stage_1(run, corpus, kit, texts.selector)
-    tower = fit_image_stage_2(run, corpus)
-    views, dual = (
-        crossval.views(run, name, corpus, kit, texts.selector, texts.decider, one, masks, IMAGE)
-        for name, one in ((NAME, tower), ("dual", pretrained.clip_tower(run.weights)))
-    )
+    texts = steps.fit_text_stages(run, corpus, steps.make_kit(run, corpus))
+    image_selector, masks = steps.fit_image_stage_1(run, corpus, texts.kit, texts.selector)
+    towers = steps.fit_image_stage_2(run, corpus, masks)
+    views = {
+        name: crossval.views(run, name, corpus, texts.kit, texts.selector, texts.decider, tower, masks, IMAGE)
+        for name, tower in towers.items()
+    }
     (out / "results").mkdir(exist_ok=True)
-    whole = whole_view(run, corpus, texts)
-    protocol.write_figures(out / "results" / "summary.json", corpus, texts, views, dual, whole, n_head_seeds)
-    held_out = crossval.fold_ids(views, HELD_OUT_FOLD)
+    path = out / "results" / "summary.json"
+    whole = steps.whole_view(run, corpus, texts)
+    protocol.write_figures(path, corpus, texts, views[COMPACT], views[DUAL], whole, n_head_seeds)
+    held_out = crossval.fold_ids(views[COMPACT], HELD_OUT_FOLD)
     (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
+    for name, folder in ((COMPACT, out / "checkpoint"), (DUAL, out / DUAL)):
+        tasks = fit_further(run, corpus, texts, views[name], held_out, n_head_seeds)
+        if name == COMPACT:
+            protocol.write_task_figures(path, tasks)
+        save(run, folder, name, texts, image_selector, towers[name], views[name], tasks)
+
+
+def fit_further(
+    run: Run, corpus: Corpus, texts: Texts, views: Views, held_out: list[str], n_seeds: int
+) -> dict[str, FittedTask]:
+    """Heads of the tasks beside the humanitarian one, on the encoders as a checkpoint runs them."""
+    reader = fit_tasks.TextReader(
+        kit=texts.kit,
+        selector=checkpoint.as_stored(texts.selector),
+        decider=to_int8(checkpoint.as_stored(texts.decider)),
+    )
+    return {
+        task: fit_tasks.fit_task(run.data, task, corpus, reader, views, held_out, n_seeds, run.seed)
+        for task in fit_tasks.FURTHER
+    }
+
+
+def save(
+    run: Run,
+    folder: Path,
+    name: str,
+    texts: Texts,
+    image_selector: ImageSelector,
+    tower: VisionTower,
+    views: Views,
+    tasks: Mapping[str, FittedTask],
+) -> None:
+    """Writes the checkpoint whose heads were fitted without the held-out fold."""
     shipped = crossval.fit_fold(views.rationale, views, HELD_OUT_FOLD, run.seed)
-    config = make_config(run, kit, shipped, views.text_dev, views.dev_labels)
+    image = replace(IMAGE, decider_layers=len(tower.layers))
+    config = make_config(run, name, image, texts, shipped, views.text_dev, views.dev_labels, tasks)
     network = Network(config)
-    network.embeddings.load_state_dict(kit.embeddings.state_dict())
+    network.embeddings.load_state_dict(texts.kit.embeddings.state_dict())
     network.text_selector.load_state_dict(texts.selector.state_dict())
-    network.text_decider.load_state_dict(texts.decider.state_dict())
+    network.text_decider.encoder.load_state_dict(texts.decider.encoder.state_dict())
+    network.text_decider.class_head.load_state_dict(texts.decider.class_head.state_dict())
     network.image_selector.load_state_dict(image_selector.state_dict())
     network.image_decider.tower.load_state_dict(tower.state_dict())
     network.image_decider.class_head.load_state_dict(shipped.head.state_dict())
-    checkpoint.save(out / "checkpoint", network, config, kit.tokenizer_json)
-    RationaleClassifier.load(out / "checkpoint")
+    for task, fitted in tasks.items():
+        network.text_decider.further[task].load_state_dict(fitted.text_head.state_dict())
+        network.image_decider.further[task].load_state_dict(fitted.image_head.state_dict())
+    checkpoint.save(folder, network, config, texts.kit.tokenizer_json)
+    RationaleClassifier.load(folder)
 
 
-def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
-    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts."""
-    reader = TextDecider(kit.config, len(CLASSES))
-    run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
-    selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
-    run.trained("text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed))
-    decider = TextDecider(kit.config, len(CLASSES))
-    run.trained(
-        "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
-    )
-    return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
-
-
-def stored(kit: TextKit) -> TextKit:
-    """The kit with its wordpiece vectors as a checkpoint gives them back."""
-    return replace(kit, embeddings=checkpoint.as_stored(kit.embeddings))
-
-
-def make_kit(run: Run, corpus: Corpus) -> TextKit:
-    path = run.cache / "vocabulary.json"
-    if not path.exists():
-        made = train_text.make_vocabulary(corpus, run.weights, _MAX_TOKENS)
-        path.write_text(json.dumps(made), encoding="utf-8")
-    tokenizer_json, kept_ids = json.loads(path.read_text(encoding="utf-8"))
-    embeddings = Embeddings(len(kept_ids), _MAX_TOKENS, _WIDTH)
-    pretrained.fill_embeddings(embeddings, pretrained.minilm_state(run.weights), kept_ids)
-    text = TextConfig(
-        n_pieces=len(kept_ids),
-        max_tokens=_MAX_TOKENS,
-        width=_WIDTH,
-        n_heads=12,
-        ff_width=1536,
-        n_selector_layers=6,
-        n_decider_layers=6,
-        gru_width=128,
-    )
-    return TextKit(
-        tokenizer=train_text.tokenizer_from_json(tokenizer_json, _MAX_TOKENS),
-        tokenizer_json=tokenizer_json,
-        embeddings=embeddings.requires_grad_(False).eval(),
-        config=text,
-        selection=SELECTION,
-    )
-
-
-def fit_image_stage_1(
-    run: Run, corpus: Corpus, kit: TextKit, text_selector: TextSelector
-) -> tuple[ImageSelector, Tensor]:
-    """The image selector, and every image's patch mask (N, P); also fills `text_selector.space`."""
-    encoder = checkpoint.as_stored(pretrained.lite_encoder(run.weights, "lite0"))
-    patch_rows = run.cached(
-        "patches",
-        lambda: {"patches": train_image.encode_images(corpus.images, encoder, IMAGE.size_px, "stage 1 images")},
-    )["patches"]
-    words = train_image.word_rows(corpus.images, kit, text_selector)
-    torch.manual_seed(run.seed)
-    selector = ImageSelector(IMAGE, SELECTION.space_width, len(CLASSES))
-    selector.encoder.load_state_dict(encoder.state_dict())
-    labels = torch.tensor([row.label for row in corpus.images])
-    usable = torch.tensor(corpus.free)
-
-    def fit() -> dict[str, Tensor]:
-        train_image.fit_image_space(
-            selector, text_selector.space, patch_rows, words, labels, usable, SELECTION, run.seed
-        )
-        learnt = {key: value for key, value in selector.state_dict().items() if not key.startswith("encoder.")}
-        return learnt | {f"words.{key}": value for key, value in text_selector.space.state_dict().items()}
-
-    state = run.cached("space", fit)
-    text_selector.space.load_state_dict(
-        {key.removeprefix("words."): value for key, value in state.items() if key.startswith("words.")}
-    )
-    learnt = {key: value for key, value in state.items() if not key.startswith("words.")}
-    selector.load_state_dict(selector.state_dict() | learnt)
-    return selector.eval(), train_image.select_patches(selector, text_selector.space, patch_rows, words, SELECTION)
-
-
-def fit_image_stage_2(run: Run, corpus: Corpus) -> VisionTower:
-    """Stage 2's tower: CLIP's first layers, the last of them taught on images of which none is a test row's."""
-    tower = pretrained.clip_tower(run.weights, IMAGE.decider_layers)
-    index = [k for k in range(len(corpus.images)) if corpus.free[k]]
-    rows = [corpus.images[k] for k in index]
-    generator = torch.Generator().manual_seed(run.seed)
-
-    def lower() -> dict[str, Tensor]:
-        trunk = to_int8(pretrained.clip_tower(run.weights, TOWER.n_frozen_layers))
-        masks = [
-            image_reading.random_cells(len(rows), IMAGE, SELECTION.n_patches, generator) for _ in range(TOWER.n_masks)
-        ]
-        states = [image_reading.lower_states(rows, cells, trunk, TOWER.n_frozen_layers, IMAGE) for cells in masks]
-        return {"states": torch.stack(states)}
-
-    def fit() -> nn.Module:
-        tower_rows = image_reading.TowerRows(
-            states=run.cached("lower_states", lower)["states"],
-            teacher=whole_features(run, corpus)[index].float(),
-            labels=torch.tensor([row.label for row in rows]),
-            disasters=torch.tensor([row.disaster for row in rows]),
-        )
-        image_reading.fit_tower(tower, tower_rows, TOWER, run.seed)
-        return tower
-
-    run.trained("image_reader", tower, fit)
-    return tower
-
-
-def whole_features(run: Run, corpus: Corpus) -> Tensor:
-    """CLIP's [CLS] of every whole image, (N, D)."""
-
-    def encode() -> dict[str, Tensor]:
-        tower = to_int8(pretrained.clip_tower(run.weights))
-        return {"features": train_image.whole_features(corpus.images, tower, IMAGE.size_px)}
-
-    return run.cached("whole_features", encode)["features"]
-
-
-def whole_view(run: Run, corpus: Corpus, texts: Texts) -> crossval.View:
-    """Whole test images as CLIP's whole tower sees them and whole test texts as the reader does."""
-    features = whole_features(run, corpus).float()
-    test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
-    other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
-    rows = [data.TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in corpus.images]
-    text = protocol.read_whole([rows[k] for k in test], texts)
-    return crossval.View(text=text, features=features[test], other_features=features[other])
-
-
-def make_config(run: Run, kit: TextKit, shipped: crossval.Fitted, text_dev: Tensor, dev_labels: Tensor) -> ModelConfig:
+def make_config(
+    run: Run,
+    name: str,
+    image: ImageConfig,
+    texts: Texts,
+    shipped: Fitted,
+    text_dev: Tensor,
+    dev_labels: Tensor,
+    tasks: Mapping[str, FittedTask],
+) -> ModelConfig:
     """Text-only calibration and the alert threshold come from the dev rows, the rest from the training folds."""
-    fusion_text: Fusion = crossval.fit_text_fusion(text_dev, dev_labels)
+    fusion_text = crossval.fit_text_fusion(text_dev, dev_labels)
     modalities = Modalities(text=text_dev, image=None)
     dev_probs = crossval.probabilities(fusion_text, modalities)
     counts = torch.bincount(dev_labels, minlength=len(CLASSES)).double()
@@ -261,25 +133,22 @@ def make_config(run: Run, kit: TextKit, shipped: crossval.Fitted, text_dev: Tens
         _ALERT_PRECISION,
     )
     return ModelConfig(
-        name=NAME,
-        version=VERSION,
+        name=name,
+        version=f"{name}-{RELEASE}",
         classes=CLASSES,
         languages=("en",),
-        text=kit.config,
-        image=IMAGE,
-        selection=SELECTION,
+        text=texts.kit.config,
+        image=image,
+        selection=texts.kit.selection,
         fusion_both=shipped.fusion_both,
         fusion_text=fusion_text,
         fusion_image=shipped.fusion_image,
         prior=tuple((counts / counts.sum()).tolist()),
+        further={task: fitted.config for task, fitted in tasks.items()},
         alert_threshold=threshold,
         data_digest=data.digest(run.data, TABLES),
         weights_sha256="",
     )
-
-
-def write_json(path: Path, values: object) -> None:
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.classifier import Selection
-from model.labels import HUMANITARIAN
-from model.records import Example
+from model.records import HUMANITARIAN, Example
 
 RATIONALE, FULL, REMOVED = "rationale_only", "full", "rationale_removed"
 TEXT_ONLY, IMAGE_ONLY = "text_rationale_only", "image_rationale_only"

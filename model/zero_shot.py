@@ -16,7 +16,7 @@ from model import crossval, data, fit_text, summary
 from model.corpus import load_corpus
 from model.heads import apply_fusion
 from model.measures import classification
-from model.train import Run, fit_text_stages, make_kit
+from model.steps import Run, fit_text_stages, make_kit
 
 CRISISMMD_EVENTS = frozenset({"hurricane_harvey_2017", "hurricane_irma_2017", "hurricane_maria_2017"})
 MEASURES = ("macro_f1", "accuracy")

@@ -11,7 +11,7 @@ from pathlib import Path
 from model import data
 from model.data import MERGED, RationaleRow
 from model.errors import ModelError
-from model.joint.config import HUMANITARIAN, TASKS
+from model.records import HUMANITARIAN, TASKS
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from model import patches
 from model.classifier import Selection, merge_spans
 from model.errors import ModelError
 from model.joint import folder
-from model.joint.config import HUMANITARIAN, JointConfig
+from model.joint.config import JointConfig
 from model.joint.evidence import Kit, read, select, shown
 from model.joint.network import TwoStage
 from model.joint.pixels import grid_of
 from model.joint.states import Inputs
-from model.records import Example, ImageRationale, Prediction
+from model.records import HUMANITARIAN, Example, ImageRationale, Prediction
 from model.tokens import WordTokenizer
 
 Precision = Literal["float32", "bf16"]

@@ -8,15 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from model.errors import CheckpointError
-from model.records import CLASSES
+from model.records import CLASSES, HUMANITARIAN, TASKS
 
 KIND = "joint"
-HUMANITARIAN = "humanitarian"
-TASKS: dict[str, tuple[str, ...]] = {
-    HUMANITARIAN: CLASSES,
-    "informative": ("informative", "not_informative"),
-    "damage": ("little_or_no_damage", "mild_damage", "severe_damage"),
-}
 
 
 class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,12 +13,12 @@ from model import patches
 from model.classifier import NO_EVIDENCE, NO_IMAGE, NO_RATIONALE_TOKEN, NO_TEXT, TEXT_TRUNCATED, Selection
 from model.errors import ModelError
 from model.joint.batch import Item, collate
-from model.joint.config import HUMANITARIAN, EncoderConfig, TransferConfig, WordLimits
+from model.joint.config import EncoderConfig, TransferConfig, WordLimits
 from model.joint.network import Selected, Selector
 from model.joint.pixels import fade_others, grid_of, to_pixel_values
 from model.joint.states import Grid, Inputs
 from model.joint.transfer import heatmap, real_tokens, score_patches, token_rationale
-from model.records import Example, Pixels
+from model.records import HUMANITARIAN, Example, Pixels
 from model.selection import best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer

@@ -13,12 +13,11 @@ from model import attributions
 from model.attributions import Scores
 from model.classifier import Selection
 from model.joint.classifier import JointClassifier, JointEvidence
-from model.joint.config import HUMANITARIAN
 from model.joint.evidence import read
 from model.joint.pixels import fade_others, grid_of, to_pixel_values
 from model.joint.states import Inputs
 from model.measures import Probs
-from model.records import Example
+from model.records import HUMANITARIAN, Example
 
 
 class JointInsides:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from model.errors import ModelError
-from model.joint.config import HUMANITARIAN, TASKS, EncoderConfig, TransferConfig, WordLimits, plain
+from model.joint.config import EncoderConfig, TransferConfig, WordLimits, plain
+from model.records import HUMANITARIAN, TASKS
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from model.classifier import Selection
 from model.joint.archive import Archive
 from model.joint.card import model_card
-from model.joint.config import HUMANITARIAN, TASKS, JointConfig
+from model.joint.config import JointConfig
 from model.joint.network import Decider, Selector
 from model.joint.scoring import Job, Left, left_logits, whole_logits
 from model.measures import alert_threshold, calibration_error, classification
-from model.records import CLASSES
+from model.records import CLASSES, HUMANITARIAN, TASKS
 
 _ALERT_PRECISION = 0.9
 _HOTTEST = 20.0

@@ -15,14 +15,13 @@ from tqdm import tqdm
 
 from model.classifier import Selection
 from model.joint.batch import Item
-from model.joint.config import HUMANITARIAN
 from model.joint.evidence import select, shown
 from model.joint.feeding import Batch, Rows, in_order
 from model.joint.fit import Plan
 from model.joint.network import Decider, Selector
 from model.joint.recipe import Recipe
 from model.measures import classification
-from model.records import Example
+from model.records import HUMANITARIAN, Example
 
 _SELECT_CHUNK = 256  # rows in one file of cached selections
 _EVAL_SHARE = 4  # no gradients are kept, so more rows fit

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.joint.config import HUMANITARIAN, TASKS
 from model.joint.feeding import Batch
 from model.joint.fit import fit
 from model.joint.network import Decider, Selector
@@ -18,6 +17,7 @@ from model.joint.recipe import Recipe
 from model.joint.scoring import Job, Left, left_logits, whole_logits
 from model.joint.targets import evidence_targets
 from model.losses import class_loss, class_weights, weighted_rationale_loss
+from model.records import HUMANITARIAN, TASKS
 
 History = list[dict[str, float]]
 

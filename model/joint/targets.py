@@ -9,9 +9,10 @@ from torch import Tensor
 
 from model.data import RationaleRow
 from model.joint.archive import Post
-from model.joint.config import HUMANITARIAN, WordLimits
+from model.joint.config import WordLimits
 from model.joint.evidence import Kit, Reading
 from model.joint.network import Selector
+from model.records import HUMANITARIAN
 from model.selection import best_piece, choose_words
 from model.train_text import marked_words
 

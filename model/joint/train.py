@@ -22,7 +22,7 @@ from model.errors import ModelError
 from model.joint import folder, report
 from model.joint.archive import Archive, load_archive, load_rationales
 from model.joint.build import freeze, make_encoder, pretrained_encoder, pretrained_tokenizer, with_vocabulary
-from model.joint.config import HUMANITARIAN, TASKS, JointConfig
+from model.joint.config import JointConfig
 from model.joint.evidence import Kit
 from model.joint.feeding import Rows, cached_views
 from model.joint.network import Decider, Selector, TwoStage
@@ -32,6 +32,7 @@ from model.joint.stages import train_decider, train_selector
 from model.joint.states import JointEncoder
 from model.joint.targets import human_posts
 from model.joint.vocabulary import tokenizer_from_texts
+from model.records import HUMANITARIAN, TASKS
 from model.tokens import WordTokenizer
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,21 @@
 """The public promise: same post, same bytes; stage 2 sees only what was selected; every post gets an answer."""
 
+import copy
 import dataclasses
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model import CLASSES, Example, InvalidExample, ModelError, RationaleClassifier
 from model.classifier import top_patches
+from model.errors import CheckpointError
 from model.patches import edges
+from model.records import TASKS
+from model.testing import tiny_checkpoint
 from tests.model.conftest import noise
 
 
@@ -112,3 +119,34 @@ def test_a_network_gone_wrong_raises_instead_of_answering_nan(tiny_path, posts) 
 def test_examples_are_values() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Example(text="x").text = "y"  # type: ignore[misc]
+
+
+def test_further_tasks_are_decided_from_the_same_evidence(tmp_path: Path, posts: list[Example]) -> None:
+    classifier = RationaleClassifier.load(tiny_checkpoint(tmp_path / "tiny", further=("informative", "damage")))
+    assert list(classifier.config.tasks) == ["humanitarian", "informative", "damage"]
+    for post, answers in zip(posts, classifier.predict_tasks(posts), strict=True):
+        assert {task: tuple(probs) for task, probs in answers.items()} == TASKS
+        assert all(math.isclose(sum(probs.values()), 1.0, abs_tol=1e-9) for probs in answers.values())
+        assert answers["humanitarian"] == classifier.predict([post])[0].probs
+    (nothing,) = classifier.predict_tasks([Example(text="https://t.co/x")])
+    assert nothing["informative"] == {"informative": 0.5, "not_informative": 0.5}  # the prior
+
+
+def test_a_checkpoint_with_another_tasks_classes_is_refused(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path / "tiny", further=("informative",))
+    config = json.loads((path / "config.json").read_text())
+    config["further"]["damage"] = config["further"].pop("informative")
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="classes of damage"):
+        RationaleClassifier.load(path)
+
+
+def test_quick_convolutions_stay_near_the_exact_ones(tmp_path: Path) -> None:
+    """Bounds bf16 in stage 1's image encoder: nearly parallel patch vectors, float32 out."""
+    path = tiny_checkpoint(tmp_path / "tiny")
+    encoder = RationaleClassifier.load(path, exact=True).network.image_selector.encoder
+    pixel_values = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact, quick = encoder(pixel_values), copy.deepcopy(encoder).to(torch.bfloat16)(pixel_values)
+    assert quick.dtype == torch.float32
+    assert torch.cosine_similarity(exact.flatten(1), quick.flatten(1)).item() > 0.995

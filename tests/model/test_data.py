@@ -1,9 +1,9 @@
-"""HumAID's events are told apart, so that a model can be measured on those that it never read of."""
+"""Tables are read as published: HumAID by event, so that unseen ones can be measured, and each task's own labels."""
 
 from pathlib import Path
 
 from model import data
-from model.records import CLASSES
+from model.records import CLASSES, TASKS
 
 
 def test_humaid_rows_are_those_of_the_events_and_part_asked_for(tmp_path: Path) -> None:
@@ -18,3 +18,24 @@ def test_humaid_rows_are_those_of_the_events_and_part_asked_for(tmp_path: Path) 
     assert (row.row_id, CLASSES[row.label]) == ("kerala_floods_2018-test", "affected_individuals")
     both = data.humaid_rows(tmp_path, data.humaid_events(tmp_path))
     assert [row.row_id for row in both] == ["hurricane_irma_2017-train", "kerala_floods_2018-train"]
+
+
+def test_labels_of_further_tasks_come_from_their_own_tables(tmp_path: Path) -> None:
+    for folder in ("crisismmd/labels", "crisismmd/annotations", "aidr"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "crisismmd/labels/task_damage_dev.tsv").write_text(
+        "Event_name\tImage_id\tImage\tLabel\nirma\t1_0\ta.jpg\tsevere_damage\nirma\t2_0\tb.jpg\tmild_damage\n"
+    )
+    (tmp_path / "crisismmd/annotations/irma.tsv").write_text("image_id\ttweet_text\n1_0\tthe roof is gone\n")
+    (tmp_path / "crisismmd/pairs.tsv").write_text(
+        "image_id\ttext_info\timage_info\timage_damage\n"
+        "1_0\tinformative\tinformative\tsevere_damage\n"
+        "2_0\tinformative\tnot_informative\t\n"
+    )
+    (tmp_path / "aidr/images.tsv").write_text(
+        "image\tmedic_informative\tmedic_damage\nimages/flood.jpg\tinformative\tlittle_or_none\n"
+    )
+    [row] = data.task_texts(tmp_path, "damage", "dev")  # the other image's text is nowhere
+    assert (row.row_id, row.text, TASKS["damage"][row.label]) == ("1_0", "the roof is gone", "severe_damage")
+    assert data.image_labels(tmp_path, "informative") == {"1_0": 0, "images/flood": 0}
+    assert data.image_labels(tmp_path, "damage") == {"1_0": 2, "images/flood": 0}

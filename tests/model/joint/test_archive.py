@@ -8,7 +8,7 @@ import pytest
 
 from model import CLASSES
 from model.joint.archive import Archive, DataError, load_archive, load_rationales
-from model.joint.config import HUMANITARIAN, TASKS
+from model.records import HUMANITARIAN, TASKS
 from tests.model.joint.archive_layout import N_ROWS, make_archive, write_tsv
 
 SPLIT_FILE = "task_humanitarian_text_img_agreed_lab_{}.tsv"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model.joint.config import HUMANITARIAN
 from model.joint.recipe import CompactRecipe, Recipe, RecipeError, load_recipe, recipe_names
+from model.records import HUMANITARIAN
 from tests.model.joint.conftest import sitrep
 
 

@@ -19,8 +19,8 @@ from model import CLASSES, Example, load_classifier
 from model.joint.archive import load_archive
 from model.joint.build import WeightsError, pretrained_encoder
 from model.joint.classifier import JointClassifier
-from model.joint.config import HUMANITARIAN
 from model.joint.vocabulary import tokenizer_from_texts
+from model.records import HUMANITARIAN
 from tests.model.conftest import noise
 from tests.model.joint.archive_layout import N_ROWS
 from tests.model.joint.conftest import VILT, encoder_config, random_posts, sitrep

@@ -1,0 +1,206 @@
+"""The steps of a training run, from tables to finished encoders; each caches what it made. Fits no head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model import checkpoint, crossval, data, image_reading, pretrained, protocol, reading, train_image, train_text
+from model.config import ImageConfig, SelectionConfig, TextConfig
+from model.corpus import Corpus
+from model.encoders import Embeddings
+from model.image_reading import TowerSettings
+from model.int8 import to_int8
+from model.network import ImageSelector, TextDecider, TextSelector
+from model.protocol import Texts
+from model.reading import ReaderSettings
+from model.records import CLASSES
+from model.text_kit import TextKit
+from model.vision import VisionTower
+
+COMPACT, DUAL = "compact", "dual"
+IMAGE = ImageConfig(
+    size_px=224,
+    rows=7,
+    cols=7,
+    selector_width=1.0,
+    selector_depth=1.0,
+    selector_head_width=pretrained.HEAD_WIDTH,
+    decider_patch_px=16,
+    decider_width=768,
+    decider_layers=8,
+    decider_heads=12,
+)
+SELECTION = SelectionConfig(
+    space_width=128, word_threshold=0.53, max_word_share=0.6, min_words=4, n_patches=14, beta=0.5, n_steps=5
+)
+READER = ReaderSettings(
+    n_humaid=12_000, n_disagreed=8_700, n_epochs=2, warm_up_rate=2e-4, learning_rate=1.2e-4, batch_size=24
+)
+TOWERS = {  # how many of CLIP's layers each has, and how the last ones are taught
+    COMPACT: (IMAGE.decider_layers, TowerSettings(n_frozen_layers=6)),
+    DUAL: (12, TowerSettings(n_frozen_layers=9)),
+}
+_MAX_TOKENS, _WIDTH = 128, 384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One training run: where things are and the seed everything derives from."""
+
+    data: Path
+    weights: Path
+    cache: Path
+    seed: int
+
+    def cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors of a finished step, or the step's result, kept for the next run."""
+        path = self.cache / f"{name}.safetensors"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            save_file({key: value.contiguous().clone() for key, value in make().items()}, partial)
+            partial.rename(path)
+        return load_file(path)
+
+    def trained(self, name: str, module: nn.Module, make: Callable[[], nn.Module]) -> None:
+        """Fills the module with the weights of a finished step."""
+        module.load_state_dict(self.cached(name, lambda: dict(make().state_dict())))
+        module.eval()
+
+
+def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
+    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts."""
+    reader = TextDecider(kit.config, len(CLASSES))
+    run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
+    selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
+    run.trained("text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed))
+    decider = TextDecider(kit.config, len(CLASSES))
+    run.trained(
+        "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
+    )
+    return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
+
+
+def stored(kit: TextKit) -> TextKit:
+    """The kit with its wordpiece vectors as a checkpoint gives them back."""
+    return replace(kit, embeddings=checkpoint.as_stored(kit.embeddings))
+
+
+def make_kit(run: Run, corpus: Corpus) -> TextKit:
+    path = run.cache / "vocabulary.json"
+    if not path.exists():
+        made = train_text.make_vocabulary(corpus, run.weights, _MAX_TOKENS)
+        path.write_text(json.dumps(made), encoding="utf-8")
+    tokenizer_json, kept_ids = json.loads(path.read_text(encoding="utf-8"))
+    embeddings = Embeddings(len(kept_ids), _MAX_TOKENS, _WIDTH)
+    pretrained.fill_embeddings(embeddings, pretrained.minilm_state(run.weights), kept_ids)
+    text = TextConfig(
+        n_pieces=len(kept_ids),
+        max_tokens=_MAX_TOKENS,
+        width=_WIDTH,
+        n_heads=12,
+        ff_width=1536,
+        n_selector_layers=6,
+        n_decider_layers=6,
+        gru_width=128,
+    )
+    return TextKit(
+        tokenizer=train_text.tokenizer_from_json(tokenizer_json, _MAX_TOKENS),
+        tokenizer_json=tokenizer_json,
+        embeddings=embeddings.requires_grad_(False).eval(),
+        config=text,
+        selection=SELECTION,
+    )
+
+
+def fit_image_stage_1(
+    run: Run, corpus: Corpus, kit: TextKit, text_selector: TextSelector
+) -> tuple[ImageSelector, Tensor]:
+    """The image selector, and every image's patch mask (N, P); also fills `text_selector.space`."""
+    encoder = checkpoint.as_stored(pretrained.lite_encoder(run.weights, "lite0"))
+    patch_rows = run.cached(
+        "patches",
+        lambda: {"patches": train_image.encode_images(corpus.images, encoder, IMAGE.size_px, "stage 1 images")},
+    )["patches"]
+    words = train_image.word_rows(corpus.images, kit, text_selector)
+    torch.manual_seed(run.seed)
+    selector = ImageSelector(IMAGE, SELECTION.space_width, len(CLASSES))
+    selector.encoder.load_state_dict(encoder.state_dict())
+    labels = torch.tensor([row.label for row in corpus.images])
+    usable = torch.tensor(corpus.free)
+
+    def fit() -> dict[str, Tensor]:
+        train_image.fit_image_space(
+            selector, text_selector.space, patch_rows, words, labels, usable, SELECTION, run.seed
+        )
+        learnt = {key: value for key, value in selector.state_dict().items() if not key.startswith("encoder.")}
+        return learnt | {f"words.{key}": value for key, value in text_selector.space.state_dict().items()}
+
+    state = run.cached("space", fit)
+    text_selector.space.load_state_dict(
+        {key.removeprefix("words."): value for key, value in state.items() if key.startswith("words.")}
+    )
+    learnt = {key: value for key, value in state.items() if not key.startswith("words.")}
+    selector.load_state_dict(selector.state_dict() | learnt)
+    return selector.eval(), train_image.select_patches(selector, text_selector.space, patch_rows, words, SELECTION)
+
+
+def fit_image_stage_2(run: Run, corpus: Corpus, masks: Tensor) -> dict[str, VisionTower]:
+    """Stage 2's towers: CLIP's first layers for `compact`, all of them for `dual`.
+
+    The last layers of each are taught on images of which none is a test row's.
+    """
+    index = [k for k in range(len(corpus.images)) if corpus.free[k]]
+    rows = [corpus.images[k] for k in index]
+    depths = sorted({tower.n_frozen_layers for _, tower in TOWERS.values()})
+
+    def lower() -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(run.seed)
+        trunk = to_int8(pretrained.clip_tower(run.weights, max(depths)))
+        views = image_reading.views_of(masks[index], IMAGE, generator)
+        states = image_reading.lower_states(rows, views, trunk, depths, IMAGE)
+        return {str(depth): state for depth, state in states.items()}
+
+    def fit(name: str) -> nn.Module:
+        seen = [whole_features(run, corpus, mirrored=mirrored)[index].float() for mirrored in (False, True)]
+        states = run.cached("lower_states", lower)[str(TOWERS[name][1].n_frozen_layers)]
+        tower_rows = image_reading.TowerRows(
+            states=states,
+            teacher=torch.stack(seen).repeat_interleave(len(states) // 2, 0),
+            labels=torch.tensor([row.label for row in rows]),
+            disasters=torch.tensor([row.disaster for row in rows]),
+        )
+        image_reading.fit_tower(towers[name], tower_rows, TOWERS[name][1], run.seed)
+        return towers[name]
+
+    towers = {name: pretrained.clip_tower(run.weights, n_layers) for name, (n_layers, _) in TOWERS.items()}
+    for name, tower in towers.items():
+        run.trained(f"{name}_image_reader", tower, partial(fit, name))
+    return towers
+
+
+def whole_features(run: Run, corpus: Corpus, *, mirrored: bool = False) -> Tensor:
+    """CLIP's [CLS] of every whole image, (N, D)."""
+
+    def encode() -> dict[str, Tensor]:
+        tower = to_int8(pretrained.clip_tower(run.weights))
+        return {"features": train_image.whole_features(corpus.images, tower, IMAGE.size_px, mirrored=mirrored)}
+
+    return run.cached("mirrored_features" if mirrored else "whole_features", encode)["features"]
+
+
+def whole_view(run: Run, corpus: Corpus, texts: Texts) -> crossval.View:
+    """Whole test images as CLIP's whole tower sees them and whole test texts as the reader does."""
+    features = whole_features(run, corpus).float()
+    test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
+    other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
+    rows = [data.TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in corpus.images]
+    text = protocol.read_whole([rows[k] for k in test], texts)
+    return crossval.View(text=text, features=features[test], other_features=features[other])

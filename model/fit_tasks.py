@@ -72,8 +72,9 @@ def fit_task(
     n_classes = len(TASKS[task])
     text_head = fit_head(reader.pool(train), _labels(train), torch.ones(len(train)), n_classes, seed, _TEXT_HEAD)
 
+    @torch.inference_mode()
     def read(rows: Sequence[TextRow]) -> Tensor:
-        logits: Tensor = text_head(reader.pool(rows)).detach()
+        logits: Tensor = text_head(reader.pool(rows))
         return logits.log_softmax(1)
 
     own = task_views(views, data.image_labels(folder, task), read)

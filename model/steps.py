@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,10 +43,7 @@ SELECTION = SelectionConfig(
 READER = ReaderSettings(
     n_humaid=12_000, n_disagreed=8_700, n_epochs=2, warm_up_rate=2e-4, learning_rate=1.2e-4, batch_size=24
 )
-TOWERS = {  # how many of CLIP's layers each has, and how the last ones are taught
-    COMPACT: (IMAGE.decider_layers, TowerSettings(n_frozen_layers=6)),
-    DUAL: (12, TowerSettings(n_frozen_layers=9)),
-}
+TOWER = TowerSettings()
 _MAX_TOKENS, _WIDTH = 128, 384
 
 
@@ -152,48 +148,43 @@ def fit_image_stage_1(
     return selector.eval(), train_image.select_patches(selector, text_selector.space, patch_rows, words, SELECTION)
 
 
-def fit_image_stage_2(run: Run, corpus: Corpus, masks: Tensor) -> dict[str, VisionTower]:
-    """Stage 2's towers: CLIP's first layers for `compact`, all of them for `dual`.
-
-    The last layers of each are taught on images of which none is a test row's.
-    """
+def fit_image_stage_2(run: Run, corpus: Corpus) -> VisionTower:
+    """Stage 2's tower: CLIP's first layers, the last of them taught on images of which none is a test row's."""
+    tower = pretrained.clip_tower(run.weights, IMAGE.decider_layers)
     index = [k for k in range(len(corpus.images)) if corpus.free[k]]
     rows = [corpus.images[k] for k in index]
-    depths = sorted({tower.n_frozen_layers for _, tower in TOWERS.values()})
+    generator = torch.Generator().manual_seed(run.seed)
 
     def lower() -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(run.seed)
-        trunk = to_int8(pretrained.clip_tower(run.weights, max(depths)))
-        views = image_reading.views_of(masks[index], IMAGE, generator)
-        states = image_reading.lower_states(rows, views, trunk, depths, IMAGE)
-        return {str(depth): state for depth, state in states.items()}
+        trunk = to_int8(pretrained.clip_tower(run.weights, TOWER.n_frozen_layers))
+        masks = [
+            image_reading.random_cells(len(rows), IMAGE, SELECTION.n_patches, generator) for _ in range(TOWER.n_masks)
+        ]
+        states = [image_reading.lower_states(rows, cells, trunk, TOWER.n_frozen_layers, IMAGE) for cells in masks]
+        return {"states": torch.stack(states)}
 
-    def fit(name: str) -> nn.Module:
-        seen = [whole_features(run, corpus, mirrored=mirrored)[index].float() for mirrored in (False, True)]
-        states = run.cached("lower_states", lower)[str(TOWERS[name][1].n_frozen_layers)]
+    def fit() -> nn.Module:
         tower_rows = image_reading.TowerRows(
-            states=states,
-            teacher=torch.stack(seen).repeat_interleave(len(states) // 2, 0),
+            states=run.cached("lower_states", lower)["states"],
+            teacher=whole_features(run, corpus)[index].float(),
             labels=torch.tensor([row.label for row in rows]),
             disasters=torch.tensor([row.disaster for row in rows]),
         )
-        image_reading.fit_tower(towers[name], tower_rows, TOWERS[name][1], run.seed)
-        return towers[name]
+        image_reading.fit_tower(tower, tower_rows, TOWER, run.seed)
+        return tower
 
-    towers = {name: pretrained.clip_tower(run.weights, n_layers) for name, (n_layers, _) in TOWERS.items()}
-    for name, tower in towers.items():
-        run.trained(f"{name}_image_reader", tower, partial(fit, name))
-    return towers
+    run.trained("image_reader", tower, fit)
+    return tower
 
 
-def whole_features(run: Run, corpus: Corpus, *, mirrored: bool = False) -> Tensor:
+def whole_features(run: Run, corpus: Corpus) -> Tensor:
     """CLIP's [CLS] of every whole image, (N, D)."""
 
     def encode() -> dict[str, Tensor]:
         tower = to_int8(pretrained.clip_tower(run.weights))
-        return {"features": train_image.whole_features(corpus.images, tower, IMAGE.size_px, mirrored=mirrored)}
+        return {"features": train_image.whole_features(corpus.images, tower, IMAGE.size_px)}
 
-    return run.cached("mirrored_features" if mirrored else "whole_features", encode)["features"]
+    return run.cached("whole_features", encode)["features"]
 
 
 def whole_view(run: Run, corpus: Corpus, texts: Texts) -> crossval.View:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import checkpoint, crossval, data, fit_tasks, protocol, steps
+from model import checkpoint, crossval, data, fit_tasks, pretrained, protocol, steps
 from model.classifier import RationaleClassifier
 from model.config import ImageConfig, ModelConfig
 from model.corpus import TABLES, Corpus, load_corpus
@@ -49,7 +49,7 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     corpus = load_corpus(run.data)
     texts = steps.fit_text_stages(run, corpus, steps.make_kit(run, corpus))
     image_selector, masks = steps.fit_image_stage_1(run, corpus, texts.kit, texts.selector)
-    towers = steps.fit_image_stage_2(run, corpus, masks)
+    towers = {COMPACT: steps.fit_image_stage_2(run, corpus), DUAL: pretrained.clip_tower(run.weights)}
     views = {
         name: crossval.views(run, name, corpus, texts.kit, texts.selector, texts.decider, tower, masks, IMAGE)
         for name, tower in towers.items()

@@ -147,12 +147,12 @@ def tower_features(
 
 
 @torch.inference_mode()
-def whole_features(rows: Sequence[ImageRow], tower: VisionTower, size_px: int, *, mirrored: bool = False) -> Tensor:
+def whole_features(rows: Sequence[ImageRow], tower: VisionTower, size_px: int) -> Tensor:
     """[CLS] of whole images, scaled with a sharp filter, as (N, D) float16."""
     found: list[Tensor] = []
     for start in tqdm(range(0, len(rows), BATCH), desc="whole images", mininterval=10.0):
         pixel_values = pixel_batch(rows[start : start + BATCH], size_px, lambda _, pixels: data.square(pixels, size_px))
-        found.append(tower(pixel_values.flip(3) if mirrored else pixel_values)[:, 0].half())
+        found.append(tower(pixel_values)[:, 0].half())
     return torch.cat(found)
 
 

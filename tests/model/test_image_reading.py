@@ -9,12 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from model import checkpoint, image_reading, train_image
+from model import checkpoint, image_reading
 from model.data import ImageRow
 from model.image_reading import TowerRows, TowerSettings
 from model.network import ImageDecider
 from model.testing import tiny_checkpoint
-from model.vision import cells_to_patches
 
 
 @pytest.fixture(scope="module")
@@ -46,27 +45,12 @@ def test_random_cells_keep_as_many_as_asked(decider: ImageDecider, tmp_path: Pat
     assert len({tuple(row) for row in cells.tolist()}) > 20
 
 
-def test_lower_states_are_those_of_the_tower_through_each_view(decider: ImageDecider, tmp_path: Path) -> None:
+def test_lower_states_are_those_of_the_tower(decider: ImageDecider, tmp_path: Path) -> None:
     _, config, _ = checkpoint.load(tiny_checkpoint(tmp_path / "checkpoint"))
     rows = [_row(tmp_path / f"{seed}.png", seed) for seed in range(3)]
     cells = image_reading.random_cells(3, config.image, 4, torch.Generator().manual_seed(0))
-    states = image_reading.lower_states(rows, [(False, cells), (True, cells)], decider.tower, (1, 2), config.image)
-    assert list(states) == [1, 2]
-    assert states[1].shape == (2, 3, 1 + 4 * 4, config.image.decider_width)  # a cell holds 2 x 2 patches
-    mirrored = train_image.pixel_batch(rows, config.image.size_px).flip(3)
-    with torch.inference_mode():
-        last = decider.tower(mirrored, cells_to_patches(cells, config.image.rows, decider.tower.side))
-    torch.testing.assert_close(states[2][1].float(), last, atol=1e-2, rtol=1e-2)
-
-
-def test_a_mirrored_view_selects_the_mirrored_cells(tmp_path: Path) -> None:
-    _, config, _ = checkpoint.load(tiny_checkpoint(tmp_path / "checkpoint"))
-    selected = torch.zeros(1, 16, dtype=torch.bool)
-    selected[0, [0, 5]] = True  # rows 0 and 1, columns 0 and 1 of four
-    views = image_reading.views_of(selected, config.image, torch.Generator().manual_seed(0))
-    assert [mirrored for mirrored, _ in views] == [False] * 3 + [True] * 3
-    assert views[2][1].nonzero()[:, 1].tolist() == [0, 5]
-    assert views[5][1].nonzero()[:, 1].tolist() == [3, 6]
+    states = image_reading.lower_states(rows, cells, decider.tower, 1, config.image)
+    assert states.shape == (3, 1 + 4 * 4, config.image.decider_width)  # a cell holds 2 x 2 patches
 
 
 def test_teaching_brings_few_cells_near_the_teacher(decider: ImageDecider) -> None:
@@ -77,7 +61,7 @@ def test_teaching_brings_few_cells_near_the_teacher(decider: ImageDecider) -> No
     states = teacher[None, :, None, :].expand(2, -1, 5, -1) + 0.1 * torch.randn(2, 24, 5, 32, generator=generator)
     rows = TowerRows(
         states=states.half(),
-        teacher=teacher.expand(2, -1, -1),
+        teacher=teacher,
         labels=torch.full((24,), -1),
         disasters=torch.full((24,), -1),
     )

@@ -17,7 +17,6 @@ from model.text import Word
 from model.text_kit import TextKit
 
 _N_CANDIDATES = 8  # words that are tried at every step, the best when shown alone
-_MAX_SHARE = 0.35  # of a post's words that the search may take
 _ENOUGH = 0.05  # nats below the whole post's log-probability at which the search ends
 _CHUNK = 256  # posts searched together
 
@@ -59,7 +58,7 @@ def _open(posts: Sequence[Sequence[Word]], kit: TextKit, reader: TextDecider) ->
             _Search(
                 words=words,
                 label=int(row.argmax()),
-                budget=max(limits.min_words, math.floor(_MAX_SHARE * len(words))),
+                budget=max(limits.min_words, math.floor(limits.max_word_share * len(words))),
                 goal=float(row.max()) - _ENOUGH,
                 candidates=eligible,
                 done=not eligible,

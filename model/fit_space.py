@@ -73,8 +73,9 @@ def class_evidence(rows: SpaceRows, n_evidence: int, seed: int) -> tuple[Tensor,
     known = rows.labels >= 0
     n_classes = int(rows.labels.max()) + 1
     pooled = rows.patches.float().mean(1)
-    settings = HeadSettings(n_steps=300, class_balance=0.25)
-    head = fit_head(pooled[known], rows.labels[known], torch.ones(int(known.sum())), n_classes, seed, settings)
+    head = fit_head(
+        pooled[known], rows.labels[known], torch.ones(int(known.sum())), n_classes, seed, HeadSettings(n_steps=300)
+    )
     with torch.no_grad():
         labels = torch.where(known, rows.labels, head(pooled).argmax(1))
         logits = head(rows.patches.float())  # (N, P, C)

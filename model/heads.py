@@ -26,7 +26,6 @@ class HeadSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 0.5
     dropout: float = 0.5
-    class_balance: float = 0.5  # power of the inverse class frequencies that weigh the loss
 
 
 def folds(labels: Indices, groups: npt.NDArray[np.str_], n_folds: int = N_FOLDS) -> Iterator[tuple[Indices, Indices]]:
@@ -45,7 +44,7 @@ def fit_head(
     standard = (features - mean) / spread
     head = nn.Linear(features.shape[1], n_classes)
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    weights = class_weights(labels, n_classes, settings.class_balance)
+    weights = class_weights(labels, n_classes, power=0.25)
     for _ in range(settings.n_steps):
         batch = torch.multinomial(row_weights, settings.batch_size, replacement=True, generator=generator)
         keep = torch.rand(len(batch), standard.shape[1], generator=generator) >= settings.dropout

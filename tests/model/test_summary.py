@@ -106,6 +106,7 @@ def test_table_shows_goal_spread_pixels_and_protocol_once() -> None:
         "rationale_only.macro_f1.original_pixels": summary.entry([0.6], 89, PROTOCOL),
         "rationale_only.macro_f1.restored_pixels": summary.entry([0.7], 609, PROTOCOL),
         "rationale_only.weighted_f1": summary.entry([0.8], 698, PROTOCOL),
+        "rationale_only.macro_f1.dual": summary.entry([0.9], 698, PROTOCOL),
     }
     ablations = {"no_stage_2.macro_f1": summary.entry([0.55], 698, PROTOCOL)}
 
@@ -114,6 +115,7 @@ def test_table_shows_goal_spread_pixels_and_protocol_once() -> None:
     assert "| Macro-F1, decided from rationales alone (the system) | 0.700 ± 0.200 | ≥ 0.80 | 3 | 698 | (1) |" in table
     assert "| one post without image, one thread | 14.0 ms | ≤ 15 ms | 1 | 100 | (2) |" in table
     assert "| `rationale_only.macro_f1` | 0.600 | 0.700 | 89 + 609 | (1) |" in table
+    assert "| `rationale_only.macro_f1` | 0.700 ± 0.200 | 0.900 | 3 | 698 | (1) |" in table  # shipped and `dual`
     assert "| `rationale_only.weighted_f1` | 0.800 | 1 | 698 | (1) |" in table
     assert "| no stage 2 | 0.550 | 1 | 698 | (1) |" in table
     assert table[-2:] == [f"1. {PROTOCOL}", "2. one thread"]

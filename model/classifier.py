@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,18 @@ class Evidence:
     input_ids: Tensor | None  # (1, T)
     pixel_values: Tensor | None  # (1, 3, S, S)
     patch_mask: Tensor | None  # (1, P)
+
+
+class DecidesTasks(Protocol):
+    """Any classifier whose config names its tasks."""
+
+    config: Any
+
+    def select(self, example: Example) -> Selection: ...
+
+    def mask(self, example: Example, selection: Selection) -> Any: ...
+
+    def decide_task(self, evidence: Any, task: str) -> npt.NDArray[np.float64]: ...
 
 
 class RationaleClassifier:
@@ -94,16 +107,7 @@ class RationaleClassifier:
 
     def predict_tasks(self, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:
         """Class probabilities of every task of `config.tasks`, from the same evidence."""
-        answers: list[dict[str, dict[str, float]]] = []
-        for example in examples:
-            evidence = self.mask(example, self.select(example))
-            answers.append(
-                {
-                    task: dict(zip(classes, self.decide_task(evidence, task).tolist(), strict=True))
-                    for task, classes in self.config.tasks.items()
-                }
-            )
-        return answers
+        return task_probs(self, examples)
 
     def encode(self, examples: Sequence[Example]) -> list[Example]:
         """The examples with their share of `predict` that needs no weights done ahead, in whichever thread."""
@@ -221,6 +225,20 @@ class RationaleClassifier:
 
     def _ids(self, tokens: Tokens) -> Tensor:
         return torch.tensor([tokens.input_ids], device=self._device)
+
+
+def task_probs(classifier: DecidesTasks, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:
+    """Of each example every task's class probabilities, all from the one evidence."""
+    answers: list[dict[str, dict[str, float]]] = []
+    for example in examples:
+        evidence = classifier.mask(example, classifier.select(example))
+        answers.append(
+            {
+                task: dict(zip(classes, classifier.decide_task(evidence, task).tolist(), strict=True))
+                for task, classes in classifier.config.tasks.items()
+            }
+        )
+    return answers
 
 
 def _quicken(network: Network) -> None:

@@ -167,5 +167,6 @@ class LiteEncoder(nn.Module):
 
 
 def is_bf16_fast() -> bool:
-    """Whether this CPU multiplies bf16 in hardware; elsewhere float32 is quicker."""
-    return torch.cpu._is_avx512_bf16_supported()
+    """Whether this CPU multiplies bf16 in hardware, as far as torch can say; elsewhere float32 is quicker."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not in every torch that may be installed
+    return supported is not None and bool(supported())

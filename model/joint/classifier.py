@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model import patches
-from model.classifier import Selection, merge_spans
+from model.classifier import Selection, merge_spans, task_probs
 from model.errors import ModelError
 from model.joint import folder
 from model.joint.config import JointConfig
@@ -77,16 +77,7 @@ class JointClassifier:
 
     def predict_tasks(self, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:
         """Class probabilities of every task, from the same evidence; only the humanitarian ones are calibrated."""
-        answers: list[dict[str, dict[str, float]]] = []
-        for example in examples:
-            evidence = self.mask(example, self.select(example))
-            answers.append(
-                {
-                    task: dict(zip(classes, self.decide_task(evidence, task).tolist(), strict=True))
-                    for task, classes in self.config.tasks.items()
-                }
-            )
-        return answers
+        return task_probs(self, examples)
 
     def select(self, example: Example) -> Selection:
         """Stage 1: which words and which patches are the rationale."""

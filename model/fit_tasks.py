@@ -68,7 +68,7 @@ def fit_task(
     """Both heads and the fusions of one task; the checkpoint's learn nothing from rows whose ids are held out."""
     train, dev, test = (data.task_texts(folder, task, split) for split in ("train", "dev", "test"))
     train = data.unique_texts(corpus.clear_of_test(data.without(train, [*dev, *test])))
-    test = data.without(test, [*corpus.train, *corpus.disagreed])  # whose words the encoders have read
+    test = data.without(test, [*corpus.train, *corpus.disagreed, *corpus.humaid])  # whose words the encoders have read
     n_classes = len(TASKS[task])
     text_head = fit_head(reader.pool(train), _labels(train), torch.ones(len(train)), n_classes, seed, _TEXT_HEAD)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from model.config import Fusion, ModelConfig, TaskConfig
 from model.encoders import is_bf16_fast
 from model.errors import ModelError
 from model.inputs import encode_example, pixel_values_of, tokens_of, words_of
-from model.network import Network, TextSelection
+from model.network import Network, TextSelection, head_of
 from model.records import HUMANITARIAN, Example, ImageRationale, Pixels, Prediction, TextSpan
 from model.selection import best_piece, choose_words
 from model.text import Word
@@ -58,7 +58,7 @@ class DecidesTasks(Protocol):
 
     def mask(self, example: Example, selection: Selection) -> Any: ...
 
-    def decide_task(self, evidence: Any, task: str) -> npt.NDArray[np.float64]: ...
+    def decide_tasks(self, evidence: Any, tasks: Sequence[str] | None = None) -> dict[str, npt.NDArray[np.float64]]: ...
 
 
 class RationaleClassifier:
@@ -181,17 +181,26 @@ class RationaleClassifier:
 
     def decide(self, evidence: Evidence) -> npt.NDArray[np.float64]:
         """Stage 2: calibrated class probabilities (5,) from the evidence alone."""
-        return self.decide_task(evidence, HUMANITARIAN)
+        return self.decide_tasks(evidence, (HUMANITARIAN,))[HUMANITARIAN]
 
     @torch.inference_mode()
-    def decide_task(self, evidence: Evidence, task: str) -> npt.NDArray[np.float64]:
-        """The same for any task of `config.tasks`, (C,)."""
-        text = image = None
+    def decide_tasks(
+        self, evidence: Evidence, tasks: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """The same for some tasks of `config.tasks`, or for all of them, (C,) each; the evidence is read once."""
+        network, text, image = self.network, None, None
         if evidence.input_ids is not None:
-            text = _numpy(self.network.text_decider(self.network.embeddings(evidence.input_ids), task=task))
-        if evidence.pixel_values is not None:
-            image = _numpy(self.network.image_decider(evidence.pixel_values, evidence.patch_mask, task=task))
-        return fuse(self.config if task == HUMANITARIAN else self.config.further[task], text, image)
+            text = network.text_decider.pool(network.embeddings(evidence.input_ids))
+        if evidence.pixel_values is not None and evidence.patch_mask is not None:
+            image = network.image_decider.pool(evidence.pixel_values, evidence.patch_mask)
+        return {
+            task: fuse(
+                self.config if task == HUMANITARIAN else self.config.further[task],
+                None if text is None else _numpy(head_of(network.text_decider, task)(text)),
+                None if image is None else _numpy(head_of(network.image_decider, task)(image)),
+            )
+            for task in tasks or self.config.tasks
+        }
 
     def _predict_one(self, example: Example) -> Prediction:
         selection = self.select(example)
@@ -229,16 +238,12 @@ class RationaleClassifier:
 
 def task_probs(classifier: DecidesTasks, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:
     """Of each example every task's class probabilities, all from the one evidence."""
-    answers: list[dict[str, dict[str, float]]] = []
-    for example in examples:
-        evidence = classifier.mask(example, classifier.select(example))
-        answers.append(
-            {
-                task: dict(zip(classes, classifier.decide_task(evidence, task).tolist(), strict=True))
-                for task, classes in classifier.config.tasks.items()
-            }
-        )
-    return answers
+    tasks: Mapping[str, Sequence[str]] = classifier.config.tasks
+    decided = [classifier.decide_tasks(classifier.mask(example, classifier.select(example))) for example in examples]
+    return [
+        {task: dict(zip(tasks[task], probs.tolist(), strict=True)) for task, probs in answers.items()}
+        for answers in decided
+    ]
 
 
 def _quicken(network: Network) -> None:

@@ -10,14 +10,21 @@ from pathlib import Path
 from model import data
 from model.data import ImageRow, RationaleRow, TextRow
 
-TABLES = (
+_TABLES = (
     "aidr/images.tsv",
     "cdd/images.tsv",
     "crisismmd/pairs.tsv",
-    "crisismmd/labels/task_humanitarian_text_img_agreed_lab_train.tsv",
-    "crisismmd/labels/task_humanitarian_text_img_agreed_lab_dev.tsv",
+    "crisismmd/labels/*_train.tsv",
+    "crisismmd/labels/*_dev.tsv",
+    "crisismmd/annotations/*.tsv",
+    "humaid/*_train.tsv",
     "rationales/nepal_earthquake_2015.csv",
 )
+
+
+def tables(folder: Path) -> list[str]:
+    """The names of all tables that training reads."""
+    return sorted(str(path.relative_to(folder)) for pattern in _TABLES for path in folder.glob(pattern))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ from model.data import TextRow
 from model.heads import HeadSettings, apply_fusion, fit_fusion, fit_head, folds
 from model.int8 import to_int8
 from model.measures import Probs
-from model.network import TextDecider, TextSelector
+from model.network import TextSelector
 from model.selection import choose_words
-from model.text_kit import TextKit
+from model.text_kit import TextKit, Texts
 from model.vision import VisionTower
 
 _OTHER_WEIGHT = 0.3  # of a training image outside the test split: other sources, other class mix
@@ -58,7 +58,7 @@ class Views:
     full: View
     removed: View
     ids: list[str]
-    texts: list[str]
+    texts: list[TextRow]
     labels: Tensor  # (N,)
     groups: npt.NDArray[np.str_]
     pixels: list[str]
@@ -85,26 +85,23 @@ def views(
     run: Cache,
     name: str,
     corpus: Corpus,
-    kit: TextKit,
-    selector: TextSelector,
-    decider: TextDecider,
+    served: Texts,
     tower: VisionTower,
     masks: Tensor,
     image: ImageConfig,
 ) -> Views:
-    """Everything the folds need, with all encoders frozen and as a checkpoint stores and runs them.
+    """Everything the folds need, with all encoders frozen, the text models as a checkpoint stores and runs them.
 
     Without a mask the tower is shown the test rows alone: no head is fitted on what else it says there.
     """
-    tower, decider = to_int8(checkpoint.as_stored(tower)), to_int8(checkpoint.as_stored(decider))
-    selector = checkpoint.as_stored(selector)
+    tower, kit = to_int8(checkpoint.as_stored(tower)), served.kit
     test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
     other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
     rows = [corpus.images[k] for k in test]
     texts = [TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in rows]
 
     def text_view(posts: Sequence[TextRow], kind: str) -> Tensor:
-        return fit_text.decide_texts(decider, kit.embeddings, shown_items(posts, kind, kit, selector))
+        return fit_text.decide_texts(served.decider, kit.embeddings, shown_items(posts, kind, kit, served.selector))
 
     def image_view(kind: str) -> tuple[Tensor, Tensor]:
         index = [*test, *other] if kind == "rationale" else test
@@ -126,7 +123,7 @@ def views(
         full=view("full"),
         removed=view("removed"),
         ids=[row.row_id for row in rows],
-        texts=[row.text for row in rows],
+        texts=texts,
         labels=torch.tensor([row.label for row in rows]),
         groups=np.array([row.group for row in rows]),
         pixels=[row.pixels for row in rows],

@@ -17,8 +17,10 @@ from model.records import CLASSES, TASKS, Pixels
 
 _MAX_EDGE_PX = 384
 _LABELS = "crisismmd/labels/task_humanitarian_text_img_agreed_lab_{split}.tsv"
-_INFORMATIVE = "crisismmd/labels/task_informative_text_img_agreed_lab_{split}.tsv"
-_DAMAGE = "crisismmd/labels/task_damage_{split}.tsv"
+_TASK_TABLES = {  # with the columns of image id and label
+    "informative": ("crisismmd/labels/task_informative_text_img_agreed_lab_{split}.tsv", "image_id", "label"),
+    "damage": ("crisismmd/labels/task_damage_{split}.tsv", "Image_id", "Label"),
+}
 _MEDIC_DAMAGE = {"severe": "severe_damage", "mild": "mild_damage", "little_or_none": "little_or_no_damage"}
 
 # finer labels of CrisisMMD, MEDIC, HumAID and the rationale tweets, merged to our five classes
@@ -127,19 +129,21 @@ def disagreed_rows(data: Path) -> list[TextRow]:
     return list(rows.values())
 
 
-def task_texts(data: Path, task: str, split: str) -> list[TextRow]:
-    """The official "train", "dev" or "test" rows of a further task of `TASKS`; `label` indexes its classes."""
-    classes = TASKS[task]
-    if task == "informative":
-        rows = [(row["image_id"], row["label"]) for row in _tsv(data / _INFORMATIVE.format(split=split))]
-    else:
-        rows = [(row["Image_id"], row["Label"]) for row in _tsv(data / _DAMAGE.format(split=split))]
-    texts = _annotated_texts(data)
-    return [
-        TextRow(row_id=row_id, text=texts[row_id], label=classes.index(label))
-        for row_id, label in rows
-        if row_id in texts and label in classes
-    ]
+def task_texts(data: Path, task: str) -> dict[str, list[TextRow]]:
+    """The official "train", "dev" and "test" rows of a further task of `TASKS`; `label` indexes its classes.
+
+    The texts are the annotations', for one of the tables has none.
+    """
+    table, id_column, label_column = _TASK_TABLES[task]
+    texts, classes = _annotated_texts(data), TASKS[task]
+    return {
+        split: [
+            TextRow(row_id=row[id_column], text=texts[row[id_column]], label=classes.index(row[label_column]))
+            for row in _tsv(data / table.format(split=split))
+            if row[id_column] in texts and row[label_column] in classes
+        ]
+        for split in ("train", "dev", "test")
+    }
 
 
 def image_labels(data: Path, task: str) -> dict[str, int]:

@@ -5,7 +5,7 @@ The evidence stays what stage 1 selected, and no humanitarian figure can change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,117 +14,114 @@ import torch
 from torch import Tensor, nn
 
 from model import crossval, data, fit_text
-from model.config import TaskConfig
+from model.config import Fusion, TaskConfig
 from model.corpus import Corpus
 from model.crossval import View, Views
 from model.data import TextRow
 from model.heads import HeadSettings, apply_fusion, fit_fusion, fit_head
 from model.measures import Labels, Probs
-from model.network import TextDecider, TextSelector
 from model.records import TASKS
-from model.text_kit import TextKit
+from model.text_kit import Texts
 
 FURTHER = ("informative", "damage")
 _TEXT_HEAD = HeadSettings(n_steps=600, dropout=0.1, weight_decay=0.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextReader:
-    """Stage 1's choice of words and stage 2's encoder, as a checkpoint runs them."""
+class TaskTexts:
+    """What the texts say of one task, whichever tower reads the images."""
 
-    kit: TextKit
-    selector: TextSelector
-    decider: TextDecider
-
-    def pool(self, rows: Sequence[TextRow]) -> Tensor:
-        """What stage 2's heads read of each text's rationale, (N, D)."""
-        items = crossval.shown_items(rows, "rationale", self.kit, self.selector)
-        return fit_text.pool_texts(self.decider, self.kit.embeddings, items)
+    task: str
+    head: nn.Linear
+    fusion: Fusion  # of text alone
+    prior: tuple[float, ...]
+    rows: Tensor  # (N, C) log-probabilities of the test rows with pixels
+    test_labels: Labels  # (M,) official test texts
+    test_probs: Probs  # (M, C)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedTask:
-    """What a checkpoint gets for one task, and held-out probabilities with their labels."""
+    """What a checkpoint gets for one task."""
 
     text_head: nn.Linear
     image_head: nn.Linear
     config: TaskConfig
-    fold_labels: Labels  # (N,)
-    fold_runs: list[Probs]  # (N, C) for each seed
-    text_labels: Labels  # (M,) official test texts
-    text_probs: Probs  # (M, C)
 
 
-def fit_task(
-    folder: Path,
-    task: str,
-    corpus: Corpus,
-    reader: TextReader,
-    views: Views,
-    held_out: Sequence[str],
-    n_seeds: int,
-    seed: int,
-) -> FittedTask:
-    """Both heads and the fusions of one task; the checkpoint's learn nothing from rows whose ids are held out."""
-    train, dev, test = (data.task_texts(folder, task, split) for split in ("train", "dev", "test"))
-    train = data.unique_texts(corpus.clear_of_test(data.without(train, [*dev, *test])))
-    test = data.without(test, [*corpus.train, *corpus.disagreed, *corpus.humaid])  # whose words the encoders have read
-    n_classes = len(TASKS[task])
-    text_head = fit_head(reader.pool(train), _labels(train), torch.ones(len(train)), n_classes, seed, _TEXT_HEAD)
+def pool(texts: Texts, rows: Sequence[TextRow]) -> Tensor:
+    """What stage 2's heads read of each text's rationale, (N, D)."""
+    items = crossval.shown_items(rows, "rationale", texts.kit, texts.selector)
+    return fit_text.pool_texts(texts.decider, texts.kit.embeddings, items)
 
-    @torch.inference_mode()
-    def read(rows: Sequence[TextRow]) -> Tensor:
-        logits: Tensor = text_head(reader.pool(rows))
-        return logits.log_softmax(1)
 
-    own = task_views(views, data.image_labels(folder, task), read)
-    positions = np.array([k for k, row_id in enumerate(own.ids) if row_id not in set(held_out)])
-    shipped = crossval.fit_rows(own.rationale, own, positions, seed)
-    dev_labels = _labels(dev)
-    fusion_text = fit_fusion(dev_labels, read(dev), None)
-    counts = torch.bincount(dev_labels, minlength=n_classes).double()
-    return FittedTask(
-        text_head=text_head,
-        image_head=shipped.head,
-        config=TaskConfig(
-            classes=TASKS[task],
-            fusion_both=shipped.fusion_both,
-            fusion_text=fusion_text,
-            fusion_image=shipped.fusion_image,
-            prior=tuple((counts / counts.sum()).tolist()),
-        ),
-        fold_labels=own.labels.numpy(),
-        fold_runs=[crossval.cross_validate(own, number)["rationale"] for number in range(n_seeds)],
-        text_labels=_labels(test).numpy(),
-        text_probs=apply_fusion(fusion_text, read(test), None),
+def fit_texts(folder: Path, task: str, corpus: Corpus, texts: Texts, pooled: Tensor, seed: int) -> TaskTexts:
+    """The text head, and what it says of the rows that were pooled (N, D); texts as a checkpoint runs them."""
+    splits = data.task_texts(folder, task)
+    dev, n_classes = splits["dev"], len(TASKS[task])
+    train = data.unique_texts(corpus.clear_of_test(data.without(splits["train"], [*dev, *splits["test"]])))
+    # whose words no encoder has read
+    test = data.without(splits["test"], [*corpus.train, *corpus.disagreed, *corpus.humaid])
+    head = fit_head(pool(texts, train), _labels(train), torch.ones(len(train)), n_classes, seed, _TEXT_HEAD)
+    fusion = fit_fusion(_labels(dev), _log_probs(head, pool(texts, dev)), None)
+    counts = torch.bincount(_labels(dev), minlength=n_classes).double()
+    return TaskTexts(
+        task=task,
+        head=head,
+        fusion=fusion,
+        prior=tuple((counts / counts.sum()).tolist()),
+        rows=_log_probs(head, pooled),
+        test_labels=_labels(test).numpy(),
+        test_probs=apply_fusion(fusion, _log_probs(head, pool(texts, test)), None),
     )
 
 
-def task_views(views: Views, labels: Mapping[str, int], read: Callable[[Sequence[TextRow]], Tensor]) -> Views:
+def fit_task(texts: TaskTexts, views: Views, held_out: Collection[str], seed: int) -> FittedTask:
+    """The image head and the fusions, from the task's own views; rows whose ids are held out teach them nothing."""
+    positions = np.array([k for k, row_id in enumerate(views.ids) if row_id not in held_out])
+    fitted = crossval.fit_rows(views.rationale, views, positions, seed)
+    return FittedTask(
+        text_head=texts.head,
+        image_head=fitted.head,
+        config=TaskConfig(
+            classes=TASKS[texts.task],
+            fusion_both=fitted.fusion_both,
+            fusion_text=texts.fusion,
+            fusion_image=fitted.fusion_image,
+            prior=texts.prior,
+        ),
+    )
+
+
+def task_views(views: Views, texts: TaskTexts, labels: Mapping[str, int]) -> Views:
     """The rows that have a label of the task, under it; without rationale or with everything is not looked at."""
     own = torch.tensor([labels.get(row_id, -1) for row_id in views.ids])
     others = torch.tensor([labels.get(row_id, -1) for row_id in views.other_ids])
-    known = (own >= 0).nonzero()[:, 0]
-    kept = known.tolist()
-    rows = [TextRow(row_id=views.ids[k], text=views.texts[k], label=int(own[k])) for k in kept]
+    known, known_others = (found.nonzero()[:, 0] for found in (own >= 0, others >= 0))
     shown = View(
-        text=read(rows),
+        text=texts.rows[known],
         features=views.rationale.features[known],
-        other_features=views.rationale.other_features[others >= 0],
+        other_features=views.rationale.other_features[known_others],
     )
     return replace(
         views,
         rationale=shown,
         full=shown,
         removed=shown,
-        ids=[views.ids[k] for k in kept],
-        texts=[views.texts[k] for k in kept],
+        ids=[views.ids[k] for k in known.tolist()],
+        texts=[views.texts[k] for k in known.tolist()],
         labels=own[known],
-        groups=views.groups[kept],
-        pixels=[views.pixels[k] for k in kept],
-        other_ids=[row_id for row_id, label in zip(views.other_ids, others.tolist(), strict=True) if label >= 0],
-        other_labels=others[others >= 0],
+        groups=views.groups[known.numpy()],
+        pixels=[views.pixels[k] for k in known.tolist()],
+        other_ids=[views.other_ids[k] for k in known_others.tolist()],
+        other_labels=others[known_others],
     )
+
+
+@torch.inference_mode()
+def _log_probs(head: nn.Linear, pooled: Tensor) -> Tensor:
+    logits: Tensor = head(pooled)
+    return logits.log_softmax(1)
 
 
 def _labels(rows: Sequence[TextRow]) -> Tensor:

@@ -90,9 +90,8 @@ class TextDecider(nn.Module):
         self.class_head = nn.Linear(text.width, n_classes)
         self.further = _heads(text.width, further)
 
-    def forward(self, embedded: Tensor, attention_mask: Tensor | None = None, task: str = HUMANITARIAN) -> Tensor:
-        """The task's class logits (B, C)."""
-        class_logits: Tensor = _head(self, task)(self.pool(embedded, attention_mask))
+    def forward(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        class_logits: Tensor = self.class_head(self.pool(embedded, attention_mask))  # (B, 5)
         return class_logits
 
     def pool(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -116,11 +115,15 @@ class ImageDecider(nn.Module):
         self.class_head = nn.Linear(image.decider_width, n_classes)
         self.further = _heads(image.decider_width, further)
 
-    def forward(self, pixel_values: Tensor, patch_mask: Tensor, task: str = HUMANITARIAN) -> Tensor:
-        """(B, 3, S, S) and the selected cells (B, P) to the task's class logits (B, C)."""
-        states = self.tower(pixel_values, cells_to_patches(patch_mask, self.rows, self.tower.side))
-        class_logits: Tensor = _head(self, task)(states[:, 0])
+    def forward(self, pixel_values: Tensor, patch_mask: Tensor) -> Tensor:
+        """(B, 3, S, S) and the selected cells (B, P) to class logits (B, 5)."""
+        class_logits: Tensor = self.class_head(self.pool(pixel_values, patch_mask))
         return class_logits
+
+    def pool(self, pixel_values: Tensor, patch_mask: Tensor) -> Tensor:
+        """What the heads read, (B, D): [CLS]."""
+        states: Tensor = self.tower(pixel_values, cells_to_patches(patch_mask, self.rows, self.tower.side))
+        return states[:, 0]
 
 
 class Network(nn.Module):
@@ -138,11 +141,8 @@ class Network(nn.Module):
         self.image_decider = ImageDecider(image, n_classes, further)
 
 
-def _heads(width: int, further: Mapping[str, int] | None) -> nn.ModuleDict:
-    return nn.ModuleDict({task: nn.Linear(width, n_classes) for task, n_classes in (further or {}).items()})
-
-
-def _head(decider: TextDecider | ImageDecider, task: str) -> nn.Module:
+def head_of(decider: TextDecider | ImageDecider, task: str) -> nn.Module:
+    """What makes a task's class logits (B, C) of what the decider pooled."""
     return decider.class_head if task == HUMANITARIAN else decider.further[task]
 
 
@@ -157,3 +157,7 @@ def masked_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
 def soft_max_pool(patch_logits: Tensor) -> Tensor:
     """Log-mean-exp over patches: a strong patch counts, a lone one does not decide; (B, P, C) to (B, C)."""
     return torch.logsumexp(patch_logits, dim=1) - torch.log(torch.tensor(float(patch_logits.shape[1])))
+
+
+def _heads(width: int, further: Mapping[str, int] | None) -> nn.ModuleDict:
+    return nn.ModuleDict({task: nn.Linear(width, n_classes) for task, n_classes in (further or {}).items()})

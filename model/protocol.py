@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +15,10 @@ from model import crossval, fit_text, summary
 from model.corpus import Corpus
 from model.crossval import View, Views
 from model.data import TextRow
-from model.fit_tasks import FittedTask
+from model.fit_tasks import TaskTexts
 from model.heads import apply_fusion
 from model.measures import Labels, Probs, calibration_error, classification, probability_drop
-from model.network import TextDecider, TextSelector
-from model.text_kit import TextKit
+from model.text_kit import Texts
 
 FOLDS = (
     "official test rows with pixels, 5 grouped stratified folds (seed 0), each predicted by heads fitted on the others;"
@@ -35,16 +34,6 @@ TASK_TEXT = (
     " calibrated on the official dev split"
 )
 _SCORES = ("macro_f1", "accuracy", "weighted_f1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Texts:
-    """The text models of one training run, and the vectors they read."""
-
-    kit: TextKit
-    reader: TextDecider
-    selector: TextSelector
-    decider: TextDecider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +100,14 @@ def gap_figures(system: Sequence[Measured], dual: Views, n_seeds: int) -> list[M
     return [*large, Measured(key="compact.macro_f1_gap", runs=gaps, rows=len(dual.labels))]
 
 
-def write_task_figures(path: Path, tasks: Mapping[str, FittedTask]) -> None:
-    """Puts the figures of the tasks beside the humanitarian one in the file."""
-    for task, fitted in tasks.items():
-        for one in _scores("rationale_only", fitted.fold_labels, fitted.fold_runs, f".{task}"):
-            summary.add(path, one.key, one.runs, one.rows, TASK_FOLDS.format(task=task))
-        for one in _scores("official_text", fitted.text_labels, [fitted.text_probs], f".{task}"):
-            summary.add(path, one.key, one.runs, one.rows, TASK_TEXT.format(task=task))
+def write_task_figures(path: Path, tasks: Sequence[tuple[TaskTexts, Views]], n_seeds: int) -> None:
+    """Puts the figures of the tasks beside the humanitarian one in the file, each from its own views."""
+    for texts, views in tasks:
+        labels, runs = views.labels.numpy(), [crossval.cross_validate(views, seed) for seed in range(n_seeds)]
+        for one in _scores("rationale_only", labels, [run["rationale"] for run in runs], f".{texts.task}"):
+            summary.add(path, one.key, one.runs, one.rows, TASK_FOLDS.format(task=texts.task))
+        for one in _scores("official_text", texts.test_labels, [texts.test_probs], f".{texts.task}"):
+            summary.add(path, one.key, one.runs, one.rows, TASK_TEXT.format(task=texts.task))
 
 
 def official_figures(corpus: Corpus, texts: Texts) -> list[Measured]:

@@ -18,10 +18,9 @@ from model.encoders import Embeddings
 from model.image_reading import TowerSettings
 from model.int8 import to_int8
 from model.network import ImageSelector, TextDecider, TextSelector
-from model.protocol import Texts
 from model.reading import ReaderSettings
 from model.records import CLASSES
-from model.text_kit import TextKit
+from model.text_kit import TextKit, Texts
 from model.vision import VisionTower
 
 COMPACT, DUAL = "compact", "dual"
@@ -82,6 +81,12 @@ def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
         "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
     )
     return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
+
+
+def as_served(texts: Texts) -> Texts:
+    """Selector and decider as a checkpoint stores and runs them."""
+    decider = to_int8(checkpoint.as_stored(texts.decider))
+    return replace(texts, selector=checkpoint.as_stored(texts.selector), decider=decider)
 
 
 def stored(kit: TextKit) -> TextKit:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from model.config import SelectionConfig, TextConfig
 from model.encoders import Embeddings
+from model.network import TextDecider, TextSelector
 from model.tokens import WordTokenizer
 
 
@@ -18,3 +19,13 @@ class TextKit:
     embeddings: Embeddings
     config: TextConfig
     selection: SelectionConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """The text models of one training run, and the vectors they read."""
+
+    kit: TextKit
+    reader: TextDecider
+    selector: TextSelector
+    decider: TextDecider

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model import checkpoint, crossval, data, fit_tasks, pretrained, protocol, steps
 from model.classifier import RationaleClassifier
-from model.config import ImageConfig, ModelConfig
-from model.corpus import TABLES, Corpus, load_corpus
+from model.config import ModelConfig
+from model.corpus import load_corpus, tables
 from model.crossval import Fitted, Modalities, Views
 from model.fit_tasks import FittedTask
-from model.int8 import to_int8
 from model.measures import alert_threshold
 from model.network import ImageSelector, Network
-from model.protocol import Texts
 from model.records import CLASSES
 from model.steps import COMPACT, DUAL, IMAGE, Run
+from model.text_kit import Texts
 from model.vision import VisionTower
 
 RELEASE = "2.2.0"
@@ -50,78 +48,66 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     texts = steps.fit_text_stages(run, corpus, steps.make_kit(run, corpus))
     image_selector, masks = steps.fit_image_stage_1(run, corpus, texts.kit, texts.selector)
     towers = {COMPACT: steps.fit_image_stage_2(run, corpus), DUAL: pretrained.clip_tower(run.weights)}
-    views = {
-        name: crossval.views(run, name, corpus, texts.kit, texts.selector, texts.decider, tower, masks, IMAGE)
-        for name, tower in towers.items()
-    }
+    served = steps.as_served(texts)
+    views = {name: crossval.views(run, name, corpus, served, tower, masks, IMAGE) for name, tower in towers.items()}
     (out / "results").mkdir(exist_ok=True)
     path = out / "results" / "summary.json"
     whole = steps.whole_view(run, corpus, texts)
     protocol.write_figures(path, corpus, texts, views[COMPACT], views[DUAL], whole, n_head_seeds)
     held_out = crossval.fold_ids(views[COMPACT], HELD_OUT_FOLD)
     (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
+    pooled = fit_tasks.pool(served, views[COMPACT].texts)
+    tasks = [fit_tasks.fit_texts(run.data, task, corpus, served, pooled, run.seed) for task in fit_tasks.FURTHER]
+    labels = {task: data.image_labels(run.data, task) for task in fit_tasks.FURTHER}
     for name, folder in ((COMPACT, out / "checkpoint"), (DUAL, out / DUAL)):
-        tasks = fit_further(run, corpus, texts, views[name], held_out, n_head_seeds)
+        own = [(task, fit_tasks.task_views(views[name], task, labels[task.task])) for task in tasks]
         if name == COMPACT:
-            protocol.write_task_figures(path, tasks)
-        save(run, folder, name, texts, image_selector, towers[name], views[name], tasks)
+            protocol.write_task_figures(path, own, n_head_seeds)
+        parts = Parts(
+            name=name,
+            texts=texts,
+            image_selector=image_selector,
+            tower=towers[name],
+            views=views[name],
+            tasks={task.task: fit_tasks.fit_task(task, seen, held_out, run.seed) for task, seen in own},
+        )
+        save(run, folder, parts)
 
 
-def fit_further(
-    run: Run, corpus: Corpus, texts: Texts, views: Views, held_out: list[str], n_seeds: int
-) -> dict[str, FittedTask]:
-    """Heads of the tasks beside the humanitarian one, on the encoders as a checkpoint runs them."""
-    reader = fit_tasks.TextReader(
-        kit=texts.kit,
-        selector=checkpoint.as_stored(texts.selector),
-        decider=to_int8(checkpoint.as_stored(texts.decider)),
-    )
-    return {
-        task: fit_tasks.fit_task(run.data, task, corpus, reader, views, held_out, n_seeds, run.seed)
-        for task in fit_tasks.FURTHER
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a checkpoint is made of."""
+
+    name: str
+    texts: Texts
+    image_selector: ImageSelector
+    tower: VisionTower
+    views: Views
+    tasks: Mapping[str, FittedTask]
 
 
-def save(
-    run: Run,
-    folder: Path,
-    name: str,
-    texts: Texts,
-    image_selector: ImageSelector,
-    tower: VisionTower,
-    views: Views,
-    tasks: Mapping[str, FittedTask],
-) -> None:
+def save(run: Run, folder: Path, parts: Parts) -> None:
     """Writes the checkpoint whose heads were fitted without the held-out fold."""
-    shipped = crossval.fit_fold(views.rationale, views, HELD_OUT_FOLD, run.seed)
-    image = replace(IMAGE, decider_layers=len(tower.layers))
-    config = make_config(run, name, image, texts, shipped, views.text_dev, views.dev_labels, tasks)
-    network = Network(config)
-    network.embeddings.load_state_dict(texts.kit.embeddings.state_dict())
-    network.text_selector.load_state_dict(texts.selector.state_dict())
-    network.text_decider.encoder.load_state_dict(texts.decider.encoder.state_dict())
-    network.text_decider.class_head.load_state_dict(texts.decider.class_head.state_dict())
-    network.image_selector.load_state_dict(image_selector.state_dict())
-    network.image_decider.tower.load_state_dict(tower.state_dict())
+    shipped = crossval.fit_fold(parts.views.rationale, parts.views, HELD_OUT_FOLD, run.seed)
+    config = make_config(run, parts, shipped)
+    network, decider = Network(config), parts.texts.decider
+    network.embeddings.load_state_dict(parts.texts.kit.embeddings.state_dict())
+    network.text_selector.load_state_dict(parts.texts.selector.state_dict())
+    network.text_decider.encoder.load_state_dict(decider.encoder.state_dict())
+    network.text_decider.class_head.load_state_dict(decider.class_head.state_dict())
+    network.image_selector.load_state_dict(parts.image_selector.state_dict())
+    network.image_decider.tower.load_state_dict(parts.tower.state_dict())
     network.image_decider.class_head.load_state_dict(shipped.head.state_dict())
-    for task, fitted in tasks.items():
+    for task, fitted in parts.tasks.items():
         network.text_decider.further[task].load_state_dict(fitted.text_head.state_dict())
         network.image_decider.further[task].load_state_dict(fitted.image_head.state_dict())
-    checkpoint.save(folder, network, config, texts.kit.tokenizer_json)
+    checkpoint.save(folder, network, config, parts.texts.kit.tokenizer_json)
     RationaleClassifier.load(folder)
 
 
-def make_config(
-    run: Run,
-    name: str,
-    image: ImageConfig,
-    texts: Texts,
-    shipped: Fitted,
-    text_dev: Tensor,
-    dev_labels: Tensor,
-    tasks: Mapping[str, FittedTask],
-) -> ModelConfig:
+def make_config(run: Run, parts: Parts, shipped: Fitted) -> ModelConfig:
     """Text-only calibration and the alert threshold come from the dev rows, the rest from the training folds."""
+    text_dev, dev_labels = parts.views.text_dev, parts.views.dev_labels
     fusion_text = crossval.fit_text_fusion(text_dev, dev_labels)
     modalities = Modalities(text=text_dev, image=None)
     dev_probs = crossval.probabilities(fusion_text, modalities)
@@ -133,20 +119,20 @@ def make_config(
         _ALERT_PRECISION,
     )
     return ModelConfig(
-        name=name,
-        version=f"{name}-{RELEASE}",
+        name=parts.name,
+        version=f"{parts.name}-{RELEASE}",
         classes=CLASSES,
         languages=("en",),
-        text=texts.kit.config,
-        image=image,
-        selection=texts.kit.selection,
+        text=parts.texts.kit.config,
+        image=replace(IMAGE, decider_layers=len(parts.tower.layers)),
+        selection=parts.texts.kit.selection,
         fusion_both=shipped.fusion_both,
         fusion_text=fusion_text,
         fusion_image=shipped.fusion_image,
         prior=tuple((counts / counts.sum()).tolist()),
-        further={task: fitted.config for task, fitted in tasks.items()},
+        further={task: fitted.config for task, fitted in parts.tasks.items()},
         alert_threshold=threshold,
-        data_digest=data.digest(run.data, TABLES),
+        data_digest=data.digest(run.data, tables(run.data)),
         weights_sha256="",
     )
 

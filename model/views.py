@@ -45,13 +45,13 @@ class TaskStages:
         return self._stages.mask(example, selection)
 
     def decide(self, evidence: Any) -> npt.NDArray[np.float64]:
-        probs: npt.NDArray[np.float64] = self._stages.decide_task(evidence, self._task)  # type: ignore[attr-defined]
+        probs: npt.NDArray[np.float64] = self._stages.decide_tasks(evidence, (self._task,))[self._task]  # type: ignore[attr-defined]
         return probs
 
 
 def tasks_of(classifier: Stages) -> Mapping[str, Sequence[str]]:
-    """The tasks that a checkpoint decides: more than the humanitarian one where it has `decide_task`."""
-    if hasattr(classifier, "decide_task"):
+    """The tasks that a checkpoint decides: more than the humanitarian one where it has `decide_tasks`."""
+    if hasattr(classifier, "decide_tasks"):
         tasks: Mapping[str, Sequence[str]] = classifier.config.tasks  # type: ignore[attr-defined]
         return tasks
     return {HUMANITARIAN: classifier.classes}

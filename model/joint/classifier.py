@@ -91,25 +91,24 @@ class JointClassifier:
 
     def decide(self, evidence: JointEvidence) -> npt.NDArray[np.float64]:
         """Stage 2: calibrated class probabilities (5,) from the evidence alone; the prior without any."""
-        return self.decide_task(evidence, HUMANITARIAN)
-
-    def decide_task(self, evidence: JointEvidence, task: str) -> npt.NDArray[np.float64]:
-        """The same for any task of the checkpoint; other tasks than the humanitarian one are not calibrated."""
-        logits = self._logits(evidence)
-        if logits:
-            return _softmax(logits[task] / (self.config.temperature if task == HUMANITARIAN else 1.0))
-        if task == HUMANITARIAN:
-            return np.asarray(self.config.prior, dtype=np.float64)
-        n_classes = len(self.config.tasks[task])
-        return np.full(n_classes, 1.0 / n_classes)
+        return self.decide_tasks(evidence, (HUMANITARIAN,))[HUMANITARIAN]
 
     @torch.inference_mode()
-    def _logits(self, evidence: JointEvidence) -> dict[str, Tensor]:
+    def decide_tasks(
+        self, evidence: JointEvidence, tasks: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """The same for some tasks of the checkpoint, or for all; only the humanitarian one is calibrated."""
+        tasks = tuple(tasks or self.config.tasks)
         if evidence.inputs is None:
-            return {}
+            return {task: self._prior(task) for task in tasks}
         with self._autocast():
-            out = self.network.decider(evidence.inputs)
-        return {task: logits[0].double().cpu() for task, logits in out.items()}
+            logits = self.network.decider(evidence.inputs)
+        scales = {HUMANITARIAN: self.config.temperature}
+        return {task: _softmax(logits[task][0].double().cpu() / scales.get(task, 1.0)) for task in tasks}
+
+    def _prior(self, task: str) -> npt.NDArray[np.float64]:
+        n_classes = len(self.config.tasks[task])
+        return np.asarray(self.config.prior if task == HUMANITARIAN else [1.0 / n_classes] * n_classes)
 
     def _predict_one(self, example: Example) -> Prediction:
         selection = self.select(example)

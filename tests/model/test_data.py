@@ -35,7 +35,11 @@ def test_labels_of_further_tasks_come_from_their_own_tables(tmp_path: Path) -> N
     (tmp_path / "aidr/images.tsv").write_text(
         "image\tmedic_informative\tmedic_damage\nimages/flood.jpg\tinformative\tlittle_or_none\n"
     )
-    [row] = data.task_texts(tmp_path, "damage", "dev")  # the other image's text is nowhere
+    for split in ("train", "test"):
+        (tmp_path / f"crisismmd/labels/task_damage_{split}.tsv").write_text("Event_name\tImage_id\tImage\tLabel\n")
+    splits = data.task_texts(tmp_path, "damage")
+    [row] = splits["dev"]  # the other image's text is nowhere
+    assert splits["train"] == splits["test"] == []
     assert (row.row_id, row.text, TASKS["damage"][row.label]) == ("1_0", "the roof is gone", "severe_damage")
     assert data.image_labels(tmp_path, "informative") == {"1_0": 0, "images/flood": 0}
     assert data.image_labels(tmp_path, "damage") == {"1_0": 2, "images/flood": 0}

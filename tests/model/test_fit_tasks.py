@@ -4,8 +4,10 @@ import numpy as np
 import torch
 
 from model import fit_tasks
+from model.config import Fusion
 from model.crossval import View, Views
 from model.data import TextRow
+from model.fit_tasks import TaskTexts
 
 
 def _views(n: int) -> Views:
@@ -20,7 +22,7 @@ def _views(n: int) -> Views:
         full=view,
         removed=view,
         ids=[f"{k}_0" for k in range(n)],
-        texts=[f"post {k}" for k in range(n)],
+        texts=[TextRow(row_id=f"{k}_0", text=f"post {k}", label=0) for k in range(n)],
         labels=torch.zeros(n, dtype=torch.long),
         groups=np.array([str(k) for k in range(n)]),
         pixels=["original"] * n,
@@ -33,17 +35,39 @@ def _views(n: int) -> Views:
     )
 
 
+def _texts(n: int, n_classes: int) -> TaskTexts:
+    generator = torch.Generator().manual_seed(1)
+    return TaskTexts(
+        task="informative",
+        head=torch.nn.Linear(4, n_classes),
+        fusion=Fusion(text_weight=1.0, image_weight=0.0, bias=(0.0,) * n_classes),
+        prior=(1 / n_classes,) * n_classes,
+        rows=torch.randn(n, n_classes, generator=generator).log_softmax(1),
+        test_labels=np.zeros(1, dtype=np.int64),
+        test_probs=np.full((1, n_classes), 1 / n_classes),
+    )
+
+
 def test_only_rows_with_a_label_of_the_task_are_looked_at() -> None:
-    views = _views(5)
-    seen: list[str] = []
-
-    def read(rows: list[TextRow]) -> torch.Tensor:
-        seen.extend(row.text for row in rows)
-        return torch.zeros(len(rows), 3)
-
-    own = fit_tasks.task_views(views, {"1_0": 2, "4_0": 0, "other/3": 1}, read)  # type: ignore[arg-type]
+    views, texts = _views(5), _texts(5, 3)
+    own = fit_tasks.task_views(views, texts, {"1_0": 2, "4_0": 0, "other/3": 1})
     assert own.ids == ["1_0", "4_0"] and own.labels.tolist() == [2, 0] and own.groups.tolist() == ["1", "4"]
     assert own.other_ids == ["other/3"] and own.other_labels.tolist() == [1]
-    assert seen == ["post 1", "post 4"]
+    assert [row.text for row in own.texts] == ["post 1", "post 4"]
+    assert torch.equal(own.rationale.text, texts.rows[[1, 4]])
     assert torch.equal(own.rationale.features, views.rationale.features[[1, 4]])
     assert torch.equal(own.rationale.other_features, views.rationale.other_features[[3]])
+
+
+def test_rows_that_are_held_out_teach_nothing() -> None:
+    views, texts = _views(60), _texts(60, 2)
+    labels = {row_id: k % 2 for k, row_id in enumerate([*views.ids, *views.other_ids])}
+    held_out = set(views.ids[:12])
+    own = fit_tasks.task_views(views, texts, labels)
+    fitted = fit_tasks.fit_task(texts, own, held_out, seed=0)
+    own.rationale.features[:12] += 5.0
+    own.labels[:12] = 1 - own.labels[:12]
+    again = fit_tasks.fit_task(texts, own, held_out, seed=0)
+    assert torch.equal(fitted.image_head.weight, again.image_head.weight) and fitted.config == again.config
+    other = fit_tasks.fit_task(texts, own, (), seed=0)
+    assert not torch.equal(fitted.image_head.weight, other.image_head.weight)

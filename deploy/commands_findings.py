@@ -112,6 +112,7 @@ async def _follow(settings: Settings, label: str | None, as_json: bool) -> None:
 
 
 async def _rebuild(settings: Settings) -> tuple[int, int]:
+    from stream.cache import entry_of
     from stream.records import Alert, Finding
 
     topics = options.topics_of(settings)
@@ -120,10 +121,10 @@ async def _rebuild(settings: Settings) -> tuple[int, int]:
     try:
         await cache.ping()
         async for found in _chunks(settings.kafka, topics.findings.name, Finding):
-            await cache.store(found)
+            await cache.store(list(map(entry_of, found)))
             n_findings += len(found)
         async for alerts in _chunks(settings.kafka, topics.alerts.name, Alert):
-            await cache.store([], alerts)
+            await cache.store(list(map(entry_of, alerts)))
             n_alerts += len(alerts)
         await cache.mark_whole()
     finally:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain
 from typing import Any, Final
 
+from msgspec import Struct
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -47,6 +48,23 @@ class Keys:
         return f"{self.prefix}cache-whole"
 
 
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
+    """A finding or an alert as it is kept: its JSON, and what its indexes need."""
+
+    id: str  # the finding's post, or the alert's own
+    label: str | None  # the finding's class; None: an alert
+    time_s: float  # when its post was accepted, or the alert raised
+    value: bytes
+
+
+def entry_of(record: Finding | Alert, value: bytes | None = None) -> Entry:
+    """Return the record's entry; `value` is its JSON, for those who have it."""
+    value = value or encode(record)
+    if isinstance(record, Alert):
+        return Entry(id=record.id, label=None, time_s=record.raised_at.timestamp(), value=value)
+    return Entry(id=record.post_id, label=record.label, time_s=record.accepted_at.timestamp(), value=value)
+
+
 class FindingCache:
     """Reads and writes of findings; raises redis' own errors, callers decide what an outage means."""
 
@@ -56,28 +74,22 @@ class FindingCache:
         self._ttl_ms = int(ttl_s * 1000)
         self._latest_per_class = latest_per_class
 
-    async def store(
-        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes | None] = ()
-    ) -> None:
-        """Write the findings and their indexes in one pipeline; the same finding twice changes nothing.
-
-        `encoded` are the findings as JSON, in order, where the caller has them.
-        """
-        values: dict[str, bytes] = {}
-        scores: defaultdict[str, dict[str, float]] = defaultdict(dict)  # by index and id
-        to_key, of_all = self._keys.finding, scores[self._keys.latest(ALL)]
-        for finding, value in zip_longest(findings, encoded):
-            post_id = finding.post_id
-            values[to_key(post_id)] = value or encode(finding)
-            scores[self._keys.latest(finding.label)][post_id] = of_all[post_id] = finding.accepted_at.timestamp()
-        for alert in alerts:
-            values[self._keys.alert(alert.id)] = encode(alert)
-            scores[self._keys.latest_alerts()][alert.id] = alert.raised_at.timestamp()
-        if not values:
+    async def store(self, entries: Sequence[Entry]) -> None:
+        """Write the entries and their indexes in one pipeline; the same one twice changes nothing."""
+        if not entries:
             return
+        to_finding, to_alert = self._keys.finding("").encode(), self._keys.alert("").encode()
+        keys = [(to_alert if one.label is None else to_finding) + one.id.encode() for one in entries]
+        by_label: defaultdict[str | None, list[Entry]] = defaultdict(list)
+        for one in entries:
+            by_label[one.label].append(one)
+        alerts = by_label.pop(None, [])
+        indexes: dict[str, Sequence[Entry]] = {self._keys.latest(str(label)): some for label, some in by_label.items()}
+        indexes[self._keys.latest(ALL)] = [*chain.from_iterable(by_label.values())]
+        indexes[self._keys.latest_alerts()] = alerts
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.eval(_SET_ALL, len(values), *values, self._ttl_ms, *values.values())
-            for index, some in scores.items():
+            pipe.eval(_SET_ALL, len(keys), *keys, self._ttl_ms, *[one.value for one in entries])
+            for index, some in indexes.items():
                 if not some:
                     continue
                 pipe.execute_command("ZADD", index, *chain.from_iterable(self._newest(some)))
@@ -85,11 +97,11 @@ class FindingCache:
                 pipe.pexpire(index, self._ttl_ms)
             await pipe.execute()
 
-    def _newest(self, scores: dict[str, float]) -> list[tuple[float, str]]:
-        """Return the score and id of those that the index can keep: the others would only come and go."""
-        entries = list(zip(scores.values(), scores, strict=True))
+    def _newest(self, entries: Sequence[Entry]) -> list[tuple[float, str]]:
+        """Return the time and id of those that the index can keep: the others would only come and go."""
+        times = {one.id: one.time_s for one in entries}
         n = self._latest_per_class
-        return entries if len(entries) <= n else sorted(entries)[-n:]
+        return sorted(zip(times.values(), times, strict=True))[-n:]
 
     async def get(self, post_id: str) -> Finding | None:
         """Return the finding of a post, or None."""
@@ -98,7 +110,8 @@ class FindingCache:
 
     async def get_raw(self, post_ids: Sequence[str]) -> list[bytes | None]:
         """Return the findings of the posts as they are stored, None where there is none."""
-        values: list[Any] = await self._redis.mget(list(map(self._keys.finding, post_ids)))
+        to_finding = self._keys.finding("").encode()
+        values: list[Any] = await self._redis.mget([to_finding + post_id.encode() for post_id in post_ids])
         return values
 
     async def latest(self, label: str | None = None, n: int = 20) -> list[Finding]:
@@ -139,11 +152,9 @@ class _QuickPacking:
 
     def pack_command(self, *args: Any) -> list[bytes]:
         words = [*str(args[0]).split(), *args[1:]]
-        parts = [b"*%d\r\n" % len(words)]
-        for word in words:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            parts += (b"$%d\r\n" % len(data), data, b"\r\n")
-        return [b"".join(parts)]
+        data = [word if type(word) is bytes else str(word).encode() for word in words]
+        parts = chain.from_iterable(zip(map(len, data), data, strict=True))
+        return [(b"*%d\r\n" + b"$%d\r\n%b\r\n" * len(data)) % (len(data), *parts)]
 
 
 def connect_cache(

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import redis.exceptions
 import tenacity
 
 from stream.breaker import CircuitBreaker, CircuitOpen
-from stream.cache import FindingCache
+from stream.cache import Entry, FindingCache
 from stream.errors import StreamError
-from stream.records import Alert, Finding
 
 log = logging.getLogger(__name__)
 
 REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
-
-_Waiting = tuple[Finding | Alert, bytes | None]
 
 _MAX_WRITE = 2_048
 _PROBE_S = 1.0
@@ -43,7 +39,7 @@ class CacheWriter:
         *,
         breaker: CircuitBreaker,
         max_buffer: int,
-        refill: Callable[[], AsyncIterator[Finding | Alert]],
+        refill: Callable[[], AsyncIterator[Entry]],
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._cache = cache
@@ -51,20 +47,17 @@ class CacheWriter:
         self._max_buffer = max_buffer
         self._refill = refill
         self._on_error = on_error
-        self._buffer: list[_Waiting] = []
-        self._writing: list[_Waiting] = []
+        self._buffer: list[Entry] = []
+        self._writing: list[Entry] = []
         self._wake = asyncio.Event()
         self._incomplete = False
         self._next_refill_s = 0.0
         self._look_s = 0.0  # when to look again whether Redis still has its data
         self.n_dropped = 0
 
-    def offer(
-        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes | None] = ()
-    ) -> None:
-        """Take findings to be written, as JSON too where that is there; never blocks, never raises."""
-        self._buffer.extend(zip_longest(findings, encoded))
-        self._buffer.extend((alert, None) for alert in alerts)
+    def offer(self, entries: Sequence[Entry]) -> None:
+        """Take entries to be written; never blocks, never raises."""
+        self._buffer.extend(entries)
         n_excess = len(self._buffer) - self._max_buffer
         if n_excess > 0:
             del self._buffer[:n_excess]
@@ -119,7 +112,7 @@ class CacheWriter:
         n_more = _MAX_WRITE - len(self._writing)
         self._writing += self._buffer[:n_more]
         del self._buffer[:n_more]
-        await _store(self._cache, self._writing)
+        await self._cache.store(self._writing)
         self._writing = []
 
     async def _make_whole(self) -> None:
@@ -130,14 +123,14 @@ class CacheWriter:
         self._incomplete = True
         n_dropped = self.n_dropped
         try:
-            n_records = await fill(self._cache, self._refill(), meanwhile=self._write_some)
+            n_entries = await fill(self._cache, self._refill(), meanwhile=self._write_some)
         except StreamError as error:  # the broker is away: fresh findings do not wait for it
             log.warning("the cache could not be filled, tried again later: %s", error)
             self._next_refill_s = asyncio.get_running_loop().time() + _REFILL_PAUSE_S
             return
         # what was dropped meanwhile may have come to the topic after it was read
         self._incomplete = self.n_dropped != n_dropped
-        log.info("the cache is whole: %d findings and alerts read", n_records)
+        log.info("the cache is whole: %d findings and alerts read", n_entries)
 
     async def _until_answered(self, call: Callable[[], Awaitable[None]]) -> None:
         was_available = self.available
@@ -163,34 +156,24 @@ class CacheWriter:
 
 async def fill(
     cache: FindingCache,
-    records: AsyncIterator[Finding | Alert],
+    entries: AsyncIterator[Entry],
     *,
     meanwhile: Callable[[], Awaitable[None]] | None = None,
 ) -> int:
-    """Write all findings and alerts into the cache, mark it whole, and return how many there were.
+    """Write all entries into the cache, mark it whole, and return how many there were.
 
     `meanwhile` is called now and then, so that a long filling does not hold up what is new.
     """
-    n_records = 0
-    some: list[_Waiting] = []
-    async for record in records:
-        some.append((record, None))
+    n_entries = 0
+    some: list[Entry] = []
+    async for entry in entries:
+        some.append(entry)
         if len(some) == _MAX_WRITE:
-            await _store(cache, some)
-            n_records += len(some)
+            await cache.store(some)
+            n_entries += len(some)
             some = []
             if meanwhile is not None:
                 await meanwhile()
-    await _store(cache, some)
+    await cache.store(some)
     await cache.mark_whole()
-    return n_records + len(some)
-
-
-async def _store(cache: FindingCache, records: Sequence[_Waiting]) -> None:
-    if records:
-        findings = [(record, value) for record, value in records if isinstance(record, Finding)]
-        await cache.store(
-            [finding for finding, _ in findings],
-            [record for record, _ in records if isinstance(record, Alert)],
-            encoded=[value for _, value in findings],
-        )
+    return n_entries + len(some)

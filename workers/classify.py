@@ -12,7 +12,7 @@ from model import Prediction
 from stream.errors import InvalidRecord
 from stream.headers import Cause, dead_letter_origin
 from stream.intake import Accepted
-from stream.records import ModelInfo, decode_prepared
+from stream.records import ModelInfo, decode_prepared, encode
 from workers.device import Computed, Device
 from workers.errors import ClassifierHung, ClassifierTimeout
 from workers.findings import check_prediction, example, make_alert, make_finding, now_utc
@@ -179,7 +179,13 @@ class ClassifyStage:
     def _decided(self, job: Job, prediction: Prediction, now: datetime) -> Decided:
         check_prediction(prediction, self._classes)
         finding = make_finding(job.prepared, prediction, self._model, languages=self._languages, now=now)
-        return Decided(job=job, finding=finding, alert=make_alert(finding, threshold=self._alert_threshold))
+        return Decided(
+            job=job,
+            finding_id=finding.id,
+            label=finding.label,
+            value=encode(finding),
+            alert=make_alert(finding, threshold=self._alert_threshold),
+        )
 
     async def _dead_letter(self, job: Job, error: Exception) -> None:
         self._on_dead_letter(job)

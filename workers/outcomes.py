@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from stream.cache import Entry, entry_of
 from stream.cache_writer import CacheWriter
 from stream.errors import RecordTooLarge
 from stream.headers import (
@@ -22,7 +23,7 @@ from stream.headers import (
 )
 from stream.intake import Accepted, confirm_all
 from stream.outbox import Outbox, Outgoing
-from stream.records import Alert, Duplicate, Finding, Origin, PreparedPost, encode, encode_prepared
+from stream.records import Alert, Duplicate, Origin, PreparedPost, encode, encode_prepared
 from stream.topics import Topics
 from stream.transactions import Transactions
 from workers.findings import now_utc
@@ -42,10 +43,12 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Decided(Struct, frozen=True, kw_only=True, gc=False):
-    """A post with its finding, and an alert when the finding calls for one."""
+    """A post with its finding, as JSON already, and an alert when the finding calls for one."""
 
     job: Job
-    finding: Finding
+    finding_id: str
+    label: str
+    value: bytes
     alert: Alert | None
 
 
@@ -76,7 +79,7 @@ class Outcomes:
             self._metrics.alerts.inc(len(alerts))
         by_partition: dict[int, list[Decided]] = defaultdict(list)
         for one in decided:
-            by_partition[one.finding.origin.partition].append(one)
+            by_partition[one.job.prepared.origin.partition].append(one)
         await asyncio.gather(
             *(self._publish_partition(partition, some, now) for partition, some in by_partition.items())
         )
@@ -156,41 +159,42 @@ class Outcomes:
         results = await self._outbox.send(topic, partition, records)
         if self._cache_writer is not None:
             await self._cache_writer.room()
-        outcomes = list(zip(decided, results, strict=True))
-        delivered = [one for one, result in outcomes if not isinstance(result, RecordTooLarge)]
-        self._count(delivered)
-        if self._cache_writer is not None:
-            self._cache_writer.offer(
-                [one.finding for one in delivered],
-                [one.alert for one in delivered if one.alert is not None],
-                encoded=[
-                    record.value
-                    for record, result in zip(records, results, strict=True)
-                    if not isinstance(result, RecordTooLarge)
-                ],
+        refused = [(one, why) for one, why in zip(decided, results, strict=True) if isinstance(why, RecordTooLarge)]
+        delivered = decided
+        if refused:
+            delivered = [one for one, why in zip(decided, results, strict=True) if not isinstance(why, RecordTooLarge)]
+        entries = [
+            Entry(
+                id=one.job.prepared.post.id,
+                label=one.label,
+                time_s=one.job.prepared.accepted_at.timestamp(),
+                value=one.value,
             )
-        confirm_all(one.job.accepted for one in delivered)
-        for one, result in outcomes:
-            if isinstance(result, RecordTooLarge):
-                cause = Cause(reason="finding_too_large", stage="classify", error=result)
-                await self.dead_letter(one.job.accepted, cause, post_origin=one.finding.origin)
+            for one in delivered
+        ]
+        self._count(entries)
+        if self._cache_writer is not None:
+            self._cache_writer.offer(entries)
+            self._cache_writer.offer([entry_of(one.alert) for one in delivered if one.alert is not None])
+        confirm_all([one.job.accepted for one in delivered])
+        for one, why in refused:
+            cause = Cause(reason="finding_too_large", stage="classify", error=why)
+            await self.dead_letter(one.job.accepted, cause, post_origin=one.job.prepared.origin)
 
-    def _count(self, delivered: Sequence[Decided]) -> None:
+    def _count(self, delivered: Sequence[Entry]) -> None:
         metrics, delivered_s = self._metrics, now_utc().timestamp()
         metrics.posts.labels("finding").inc(len(delivered))
-        for label, n_findings in Counter(one.finding.label for one in delivered).items():
+        for label, n_findings in Counter([one.label for one in delivered]).items():
             metrics.findings.labels(label).inc(n_findings)
-        metrics.latency_s.observe_many(
-            [max(0.0, delivered_s - one.finding.accepted_at.timestamp()) for one in delivered]
-        )
+        metrics.latency_s.observe_many([max(0.0, delivered_s - one.time_s) for one in delivered])
 
     def _findings(self, decided: Sequence[Decided], now: datetime) -> list[Outgoing]:
         headers = cloudevents(source=self._source, event_type=FINDING_TYPE, time=now)
         return [
             Outgoing(
-                key=one.finding.post_id.encode(),
-                value=encode(one.finding),
-                headers=headers(one.finding.id, trace_context(one.job.accepted.record.headers)),
+                key=one.job.prepared.post.id.encode(),
+                value=one.value,
+                headers=headers(one.finding_id, trace_context(one.job.accepted.record.headers)),
                 outcome_of=one.job.accepted,
             )
             for one in decided

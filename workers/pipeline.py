@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from mode import Service
 
 from stream.breaker import CircuitBreaker
-from stream.cache import FindingCache, connect_cache
+from stream.cache import Entry, FindingCache, connect_cache, entry_of
 from stream.cache_writer import REDIS_ERRORS, CacheWriter
 from stream.consumer import IntakeConfig
 from stream.errors import InvalidRecord, StreamError
@@ -251,7 +251,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
     def _lost(self, partitions: set[TopicPartition]) -> None:
         self.prepare.forget_partitions(partitions)
 
-    async def _published(self) -> AsyncIterator[Finding | Alert]:
+    async def _published(self) -> AsyncIterator[Entry]:
         kinds: tuple[tuple[str, type[Finding | Alert]], ...] = (
             (self.topics.findings.name, Finding),
             (self.topics.alerts.name, Alert),
@@ -259,7 +259,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         for topic, kind in kinds:
             async for record in read_topic(self.settings.kafka, topic):
                 try:
-                    yield decode(record.value, kind)
+                    yield entry_of(decode(record.value, kind), record.value)
                 except InvalidRecord as error:  # not ours; the ledger reports it
                     log.warning("an unreadable record on %s is left out of the cache: %s", topic, error)
 

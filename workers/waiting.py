@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
@@ -17,7 +18,9 @@ T = TypeVar("T")
 
 Shape = tuple[str, int]  # kind, length in characters: they decide with whom a post shares a batch
 
-_CHOICE: Final = 4  # a batch is chosen among so many times its size
+_MORE: Final = 96  # a batch is chosen among so many more than it holds: four times one of the default size
+
+_number = attrgetter("number")
 
 
 class Waiting(Struct, Generic[T], kw_only=True, eq=False, gc=False):
@@ -138,24 +141,24 @@ class WaitingRoom(Generic[T]):
         while first.urgent and not overdue and len(members) < n_posts and (waiting := _head(queue.urgent)) is not None:
             members.append(waiting)
             self._take(queue, [waiting])
-        members += self._similar(queue, first, n_posts - len(members), choice_of=1 if in_order else _CHOICE)
+        members += self._similar(queue, first, n_posts - len(members), n_more=0 if in_order else _MORE)
         self._turns.append((self._n_taken, now_s))
         return [waiting.post for waiting in members]
 
-    def _similar(self, queue: _Queue[T], first: Waiting[T], n_posts: int, *, choice_of: int) -> list[Waiting[T]]:
-        """Take the posts nearest in length to the first one, out of the oldest few batches."""
+    def _similar(self, queue: _Queue[T], first: Waiting[T], n_posts: int, *, n_more: int) -> list[Waiting[T]]:
+        """Take the posts nearest in length to the first one, in order of arrival, out of so many more of the oldest."""
         choice: list[Waiting[T]] = []
-        while queue.all and len(choice) < choice_of * n_posts:
+        while queue.all and len(choice) < n_posts + n_more:
             waiting = queue.all.popleft()
             if not waiting.taken:
                 choice.append(waiting)
+        near = choice
         if len(choice) > n_posts:
             near = sorted(choice, key=lambda one: abs(one.n_chars - first.n_chars))[:n_posts]
-        else:
-            near = choice
+            near.sort(key=_number)
         self._take(queue, near)
         if len(near) < len(choice):
-            queue.all.extendleft(waiting for waiting in reversed(choice) if not waiting.taken)
+            queue.all.extendleft([waiting for waiting in reversed(choice) if not waiting.taken])
         return near
 
     def _take(self, queue: _Queue[T], some: Sequence[Waiting[T]]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import redis.exceptions
 
 from stream.breaker import CircuitBreaker
-from stream.cache import FindingCache
+from stream.cache import Entry, FindingCache, entry_of
 from stream.cache_writer import REDIS_ERRORS
 from stream.records import Alert, Finding, ModelInfo, Origin, finding_id
 
@@ -51,21 +51,24 @@ def alert(number: int) -> Alert:
     )
 
 
+def entries(*records: Finding | Alert) -> list[Entry]:
+    """Return what the cache takes of them."""
+    return list(map(entry_of, records))
+
+
 class MemoryCache(FindingCache):
     """What the writer needs of a cache, in memory; `down` makes every call fail."""
 
     def __init__(self) -> None:
         self.down = False
         self.whole = False
-        self.stored: dict[str, Finding | Alert] = {}
+        self.stored: dict[str, Entry] = {}
         self.n_calls = 0
 
-    async def store(
-        self, findings: Sequence[Finding], alerts: Sequence[Alert] = (), *, encoded: Sequence[bytes | None] = ()
-    ) -> None:
+    async def store(self, entries: Sequence[Entry]) -> None:
         """Keep them."""
         self._answer()
-        self.stored.update({one.id: one for one in (*findings, *alerts)})
+        self.stored.update({one.id: one for one in entries})
 
     async def is_whole(self) -> bool:
         """Whether it was marked."""

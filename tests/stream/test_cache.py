@@ -13,7 +13,7 @@ import redis.exceptions
 from deploy.embedded import EmbeddedServices
 from deploy.probes import free_port
 from stream.cache import FindingCache, connect_cache
-from tests.stream.findings import alert, finding
+from tests.stream.findings import alert, entries, finding
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ async def cache(services: EmbeddedServices) -> AsyncIterator[FindingCache]:
 
 
 async def test_latest_of_a_class_newest_first(cache: FindingCache) -> None:
-    await cache.store([finding(2, label=DAMAGE), finding(1, label=DAMAGE), finding(3)], [alert(1), alert(2)])
+    await cache.store(entries(finding(2, label=DAMAGE), finding(1, label=DAMAGE), finding(3), alert(1), alert(2)))
     assert [one.post_id for one in await cache.latest(DAMAGE)] == ["p2", "p1"]
     assert [one.post_id for one in await cache.latest()] == ["p3", "p2", "p1"]
     assert [one.post_id for one in await cache.latest(n=1)] == ["p3"]
@@ -40,7 +40,7 @@ async def test_latest_of_a_class_newest_first(cache: FindingCache) -> None:
 
 async def test_same_finding_twice_changes_nothing(cache: FindingCache) -> None:
     for _ in range(2):
-        await cache.store([finding(1), finding(2)], [alert(1)])
+        await cache.store(entries(finding(1), finding(2), alert(1)))
     assert [one.post_id for one in await cache.latest()] == ["p2", "p1"]
     assert len(await cache.latest_alerts()) == 1
     assert await cache.get("p1") == finding(1)
@@ -50,15 +50,15 @@ async def test_same_finding_twice_changes_nothing(cache: FindingCache) -> None:
 
 async def test_index_keeps_the_newest_only(cache: FindingCache) -> None:
     """Also when an old finding comes late, as in a refill."""
-    await cache.store([finding(number) for number in (5, 6, 7)])
-    await cache.store([finding(1), finding(8)])
+    await cache.store(entries(finding(5), finding(6), finding(7)))
+    await cache.store(entries(finding(1), finding(8)))
     assert [one.post_id for one in await cache.latest(n=100)] == ["p8", "p7", "p6"]
 
 
 async def test_large_write_leaves_the_same_indexes_as_many_small_ones(cache: FindingCache) -> None:
     """Of more than an index keeps only the newest are sent to it; all can be looked up."""
     some = [finding(number, label=DAMAGE if number % 3 else "other") for number in (4, 9, 1, 8, 3, 7, 2, 6, 5)]
-    await cache.store(some, [alert(number) for number in (2, 5, 1, 4, 3)])
+    await cache.store(entries(*some, *[alert(number) for number in (2, 5, 1, 4, 3)]))
     assert [one.post_id for one in await cache.latest(n=100)] == ["p9", "p8", "p7"]
     assert [one.post_id for one in await cache.latest(DAMAGE, n=100)] == ["p8", "p7", "p5"]
     assert [one.post_id for one in await cache.latest("other", n=100)] == ["p9", "p6", "p3"]
@@ -67,20 +67,20 @@ async def test_large_write_leaves_the_same_indexes_as_many_small_ones(cache: Fin
 
 
 async def test_post_that_comes_twice_in_a_write_takes_one_place(cache: FindingCache) -> None:
-    await cache.store([finding(1), finding(2), finding(3), finding(3), finding(3)])
+    await cache.store(entries(finding(1), finding(2), finding(3), finding(3), finding(3)))
     assert [one.post_id for one in await cache.latest(n=100)] == ["p3", "p2", "p1"]
 
 
 async def test_finding_of_a_post_whose_id_is_no_ascii(cache: FindingCache) -> None:
     one = msgspec.structs.replace(finding(1), post_id="tweet/Überflutung 🌊", text="Überflutung\r\n$3\r\n")
-    await cache.store([one])
+    await cache.store(entries(one))
     assert await cache.latest() == [one]
 
 
 async def test_finding_expires_and_leaves_no_hole(services: EmbeddedServices) -> None:
     prefix = f"test-{secrets.token_hex(4)}."
     cache = connect_cache(services.redis, prefix=prefix, ttl_s=0.3, latest_per_class=10)
-    await cache.store([finding(1)])
+    await cache.store(entries(finding(1)))
     assert len(await cache.latest()) == 1
     async with asyncio.timeout(10):
         while await cache.get("p1") is not None:

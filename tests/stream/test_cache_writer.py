@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from stream.cache import Entry
 from stream.cache_writer import CacheWriter
 from stream.errors import BrokerUnavailable
 from stream.records import Alert, Finding
-from tests.stream.findings import MemoryCache, alert, finding, quick_breaker
+from tests.stream.findings import MemoryCache, alert, entries, finding, quick_breaker
 
 MAX_BUFFER = 10
 
@@ -21,7 +22,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.cache = MemoryCache()
-        self.topic: list[Finding | Alert] = []
+        self.topic: list[Entry] = []
         self.n_refills = 0
         self.n_errors = 0
         self.on_refill: Callable[[], None] = lambda: None
@@ -35,10 +36,8 @@ class Bench:
 
     def publish(self, *records: Finding | Alert) -> None:
         """Publish them, then hand them to the writer, as the worker does."""
-        self.topic += records
-        self.writer.offer(
-            [one for one in records if isinstance(one, Finding)], [one for one in records if isinstance(one, Alert)]
-        )
+        self.topic += entries(*records)
+        self.writer.offer(entries(*records))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until it is so."""
@@ -51,10 +50,10 @@ class Bench:
         """Whether the cache holds all that was published."""
         return self.cache.whole and self.cache.stored == {one.id: one for one in self.topic}
 
-    async def _refill(self) -> AsyncIterator[Finding | Alert]:
+    async def _refill(self) -> AsyncIterator[Entry]:
         self.n_refills += 1
-        for record in list(self.topic):
-            yield record
+        for entry in list(self.topic):
+            yield entry
         self.on_refill()
 
     def _on_error(self) -> None:

@@ -22,6 +22,7 @@ from stream.records import (
     PreparedImage,
     PreparedPost,
     content_digest,
+    decode,
     finding_id,
 )
 from tests.chaos.classifiers import StubClassifier
@@ -59,8 +60,9 @@ class Ledger:
             raise self.failure
         if self.hold is not None:
             await self.hold.wait()
-        self.findings += [one.finding.origin.offset for one in decided]
-        self.published += [one.finding for one in decided]
+        published = [decode(one.value, Finding) for one in decided]
+        self.findings += [one.origin.offset for one in published]
+        self.published += published
 
     async def dead_letter(self, accepted: Any, cause: Cause, *, post_origin: Origin | None = None) -> None:
         assert post_origin is not None and post_origin.offset == accepted.number

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from stream.cache import Entry
 from stream.errors import BrokerUnavailable, InvalidRecord, RecordTooLarge
 from stream.headers import Cause, first_header, parse_dead_letter
 from stream.outbox import Outgoing
-from stream.records import Alert, Duplicate, Finding, Origin, Post, PreparedPost, decode, decode_prepared
+from stream.records import Alert, Duplicate, Finding, Origin, Post, PreparedPost, decode, decode_prepared, encode
 from stream.topics import topics
-from tests.stream.findings import NOW, alert, finding
+from tests.stream.findings import alert, entries, finding
 from workers.metrics import Metrics
 from workers.outcomes import VALUE_OMITTED, Decided, Job, Outcomes
 
@@ -80,11 +81,9 @@ class Bench:
     def __init__(self) -> None:
         self.outbox = Outbox()
         self.metrics = Metrics(CollectorRegistry())
-        self.cached: list[Finding] = []
+        self.cached: list[Entry] = []
         self.confirmed: list[int] = []
-        writer: Any = SimpleNamespace(
-            room=lambda: asyncio.sleep(0), offer=lambda findings, alerts, encoded: self.cached.extend(findings)
-        )
+        writer: Any = SimpleNamespace(room=lambda: asyncio.sleep(0), offer=self.cached.extend)
         self.outcomes = Outcomes(
             self.outbox,  # type: ignore[arg-type]
             TOPICS,
@@ -113,13 +112,18 @@ class Bench:
         prepared = PreparedPost(
             post=Post(id=f"p{offset}", text="bridge down"),
             origin=Origin(topic="posts", partition=partition, offset=offset),
-            accepted_at=NOW,
+            accepted_at=finding(offset).accepted_at,
         )
         return Job(accepted=self.accepted(offset, partition=partition), prepared=prepared)
 
     def decided(self, offset: int, *, text: str = "bridge down", raises: bool = False) -> Decided:
+        found = finding(offset, text=text)
         return Decided(
-            job=self.job(offset), finding=finding(offset, text=text), alert=alert(offset) if raises else None
+            job=self.job(offset),
+            finding_id=found.id,
+            label=found.label,
+            value=encode(found),
+            alert=alert(offset) if raises else None,
         )
 
     def count(self, outcome: str) -> float:
@@ -142,7 +146,7 @@ async def test_finding_and_alert_are_delivered_before_the_post_is_acknowledged(b
     assert first.record.key == b"p1"
     assert first_header(first.record.headers, "ce_id") == finding(1).id
     assert first_header(first.record.headers, "traceparent") == "00-x-y-01"
-    assert bench.cached == [finding(1), finding(2)]
+    assert bench.cached == entries(finding(1), finding(2), alert(2))
     assert bench.count("finding") == 2
 
 
@@ -164,7 +168,7 @@ async def test_finding_too_large_becomes_a_dead_letter_and_the_others_go_on(benc
     bench.outbox.max_bytes = 2_000
     await bench.outcomes.publish([bench.decided(1), bench.decided(2, text="x" * 3_000), bench.decided(3)])
     assert sorted(bench.confirmed) == [1, 2, 3]
-    assert bench.cached == [finding(1), finding(3)]
+    assert bench.cached == entries(finding(1), finding(3))
     [sent] = bench.outbox.on("dead-letters")
     assert first_header(sent.record.headers, "sitrep_reason") == "finding_too_large"
     assert sent.record.value == b"{}"  # the event's own bytes

@@ -1,7 +1,7 @@
 """`python -m model.ablations`: what each part of the method is worth, one row each; trains no network.
 
 Parts that can be taken out of a finished checkpoint are taken out here, on rows it never saw. Those that shape
-the training (`RETRAINED`) need a checkpoint of their own: whoever trains it hands its scores to `record`.
+the training (`RETRAINED`) need weights of their own: `python -m model.retrained` trains them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from model.records import CLASSES, HUMANITARIAN
 from model.table_file import read_table
 from model.views import Stages
 
-RETRAINED = ("alpha_0_03", "alpha_0_3", "alpha_1", "class_loss_off")
+RETRAINED = (
+    "alpha_2_as_shipped",
+    "alpha_0_5",
+    "alpha_0_09_as_in_the_paper",
+    "class_loss_off",
+)  # both text stages, texts alone
 MEASURES = ("macro_f1", "accuracy")
 PROBE = "mask_alone_linear_probe"
 NAMES = (*WAYS, PROBE, *RETRAINED)
@@ -61,7 +66,7 @@ def decide_all(
 
 
 def record(path: Path, name: str, runs: Sequence[Mapping[str, float]], rows: int, protocol: str) -> None:
-    """Puts one ablation's runs, each with every one of `MEASURES`, into the file; trainers call it for `RETRAINED`."""
+    """Puts one ablation's runs, each with every one of `MEASURES`, into the file."""
     if name not in NAMES:
         raise UnknownAblation(f"{name!r} is no ablation: give one of {', '.join(NAMES)}")
     figures = summary.load(path) if path.exists() else {}

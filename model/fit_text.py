@@ -24,6 +24,7 @@ class FitSettings:
     batch_size: int = 16
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-3
+    class_weight: float = 1.0  # of the selector's auxiliary class loss
     rationale_weight: float = 1.0  # the paper's alpha, for a loss averaged over tokens and posts
     seed: int = 0
 
@@ -37,7 +38,7 @@ def fit_selector(
         with torch.no_grad():
             embedded = embeddings(batch.input_ids)
         out = selector(embedded, batch.attention_mask)
-        total = _weighted_class_loss(out.class_logits, batch, weights)
+        total = settings.class_weight * _weighted_class_loss(out.class_logits, batch, weights)
         marked = batch.token_mask.any(1)
         if marked.any():
             term = rationale_loss(out.token_logits[marked], batch.targets[marked], batch.token_mask[marked])

@@ -118,12 +118,8 @@ def official_figures(corpus: Corpus, texts: Texts) -> list[Measured]:
     def fused(dev: Tensor, test: Tensor) -> Probs:
         return apply_fusion(crossval.fit_text_fusion(dev, dev_labels), test, None)
 
-    def from_rationale(rows: Sequence[TextRow]) -> Tensor:
-        items = crossval.shown_items(rows, "rationale", texts.kit, texts.selector)
-        return fit_text.decide_texts(texts.decider, texts.kit.embeddings, items)
-
     whole = fused(read_whole(corpus.dev, texts), read_whole(corpus.test, texts))
-    rationale = fused(from_rationale(corpus.dev), from_rationale(corpus.test))
+    rationale = fused(read_rationales(corpus.dev, texts), read_rationales(corpus.test, texts))
     baseline = crossval.tfidf(corpus.train, [row.text for row in corpus.test]).exp().numpy()
     return [
         *_scores("official_text", labels, [whole]),
@@ -136,6 +132,12 @@ def read_whole(rows: Sequence[TextRow], texts: Texts) -> Tensor:
     """The reader's class log-probabilities (N, 5) of whole texts."""
     items = crossval.shown_items(rows, "full", texts.kit, texts.selector)
     return fit_text.decide_texts(texts.reader, texts.kit.embeddings, items)
+
+
+def read_rationales(rows: Sequence[TextRow], texts: Texts) -> Tensor:
+    """The decider's class log-probabilities (N, 5) of what the selector leaves of the texts."""
+    items = crossval.shown_items(rows, "rationale", texts.kit, texts.selector)
+    return fit_text.decide_texts(texts.decider, texts.kit.embeddings, items)
 
 
 def _by_pixels(name: str, views: Views, runs: Sequence[Probs]) -> list[Measured]:

@@ -21,6 +21,7 @@ from model.network import ImageSelector, TextDecider, TextSelector
 from model.reading import ReaderSettings
 from model.records import CLASSES
 from model.text_kit import TextKit, Texts
+from model.train_text import RECIPE, SelectorLosses
 from model.vision import VisionTower
 
 COMPACT, DUAL = "compact", "dual"
@@ -70,15 +71,26 @@ class Run:
         module.eval()
 
 
-def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
-    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts."""
+def fit_text_stages(
+    run: Run, corpus: Corpus, kit: TextKit, *, losses: SelectorLosses = RECIPE, prefix: str = ""
+) -> Texts:
+    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts.
+
+    Stages with other losses than the recipe's have a prefix of their own in the cache.
+    """
     reader = TextDecider(kit.config, len(CLASSES))
     run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
     selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
-    run.trained("text_selector", selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed))
+    run.trained(
+        f"{prefix}text_selector",
+        selector,
+        lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed, losses),
+    )
     decider = TextDecider(kit.config, len(CLASSES))
     run.trained(
-        "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
+        f"{prefix}text_decider",
+        decider,
+        lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed),
     )
     return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
 

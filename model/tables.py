@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,8 @@ def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:
     for name in names:
         found = [ablations[f"{name}.{measure}"] for measure in measures if f"{name}.{measure}" in ablations]
         cells = [_value(ablations[key]) if (key := f"{name}.{measure}") in ablations else "" for measure in measures]
-        rows.append(f"{name.replace('_', ' ')} | {' | '.join(cells)} | {_about(found[0], protocols)}")
+        title = re.sub(r"(?<=\d)_(?=\d)", ".", name).replace("_", " ")
+        rows.append(f"{title} | {' | '.join(cells)} | {_about(found[0], protocols)}")
     titles = [measure.replace("_", " ").replace("macro f1", "Macro-F1") for measure in measures]
     return _table(" | ".join(["ablation", *titles, "runs", "rows", "how"]), rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,17 @@ _MIN_USES = 2  # of a piece in the training texts; rarer ones are not worth thei
 _EVIDENCE_SHARE = 0.5  # of a word's target; the rest is what a model of people's marks says
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectorLosses:
+    """How stage 1's two losses weigh."""
+
+    class_weight: float = 1.0
+    alpha: float = 2.0  # of the rationale loss, averaged over tokens and posts
+
+
+RECIPE = SelectorLosses()
+
+
 def make_vocabulary(corpus: Corpus, weights: Path, max_tokens: int) -> tuple[str, list[int]]:
     """The pretrained vocabulary without the rarer pieces that no training text uses."""
     full = WordTokenizer.from_file(pretrained.tokenizer_path(weights), max_tokens=max_tokens)
@@ -43,7 +55,9 @@ def tokenizer_from_json(tokenizer_json: str, max_tokens: int) -> WordTokenizer:
     return WordTokenizer(Tokenizer.from_str(tokenizer_json), max_tokens=max_tokens)
 
 
-def fit_text_selector(corpus: Corpus, kit: TextKit, reader: TextDecider, seed: int) -> TextSelector:
+def fit_text_selector(
+    corpus: Corpus, kit: TextKit, reader: TextDecider, seed: int, losses: SelectorLosses = RECIPE
+) -> TextSelector:
     """Starts from the reader, whose grasp of the classes it needs: it can only point at evidence that it understands.
 
     Human marks come first; then CrisisMMD posts are marked half by that model, half by the reader's decisive words.
@@ -54,11 +68,17 @@ def fit_text_selector(corpus: Corpus, kit: TextKit, reader: TextDecider, seed: i
     selector.class_head.load_state_dict(reader.class_head.state_dict())
     marked = [marked_item(row, kit, 0.4) for row in corpus.nepal]
     items = [whole_item(row, kit) for row in corpus.train] + marked
-    settings = FitSettings(n_epochs=1, batch_size=24, learning_rate=6e-5, rationale_weight=2.0, seed=seed)
+    settings = FitSettings(
+        n_epochs=1,
+        batch_size=24,
+        learning_rate=6e-5,
+        class_weight=losses.class_weight,
+        rationale_weight=losses.alpha,
+        seed=seed,
+    )
     fit_text.fit_selector(selector, kit.embeddings, items, settings, CLASS_WEIGHTS)
     items = evidence_items(corpus.train, kit, selector, reader) + marked
-    settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=6e-5, rationale_weight=2.0, seed=seed)
-    fit_text.fit_selector(selector, kit.embeddings, items, settings, CLASS_WEIGHTS)
+    fit_text.fit_selector(selector, kit.embeddings, items, replace(settings, n_epochs=2), CLASS_WEIGHTS)
     return selector
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import crossval, data, fit_text, summary
+from model import crossval, data, summary
 from model.corpus import load_corpus
 from model.heads import apply_fusion
 from model.measures import classification
+from model.protocol import read_rationales
 from model.steps import Run, fit_text_stages, make_kit
 
 CRISISMMD_EVENTS = frozenset({"hurricane_harvey_2017", "hurricane_irma_2017", "hurricane_maria_2017"})
@@ -32,15 +33,14 @@ def measure(run: Run, path: Path) -> None:
     corpus = load_corpus(run.data, unseen)
     texts = fit_text_stages(run, corpus, make_kit(run, corpus))
 
-    def read(rows: list[data.TextRow]) -> torch.Tensor:
-        items = crossval.shown_items(rows, "rationale", texts.kit, texts.selector)
-        return fit_text.decide_texts(texts.decider, texts.kit.embeddings, items)
-
-    fusion = crossval.fit_text_fusion(read(corpus.dev), torch.tensor([row.label for row in corpus.dev]))
+    dev = read_rationales(corpus.dev, texts)
+    fusion = crossval.fit_text_fusion(dev, torch.tensor([row.label for row in corpus.dev]))
     protocol = PROTOCOL.format(n=len(unseen), events=", ".join(unseen))
     for event in unseen:
         rows = data.humaid_rows(run.data, [event], "test")
-        scores = classification(np.array([row.label for row in rows]), apply_fusion(fusion, read(rows), None))
+        scores = classification(
+            np.array([row.label for row in rows]), apply_fusion(fusion, read_rationales(rows, texts), None)
+        )
         for name in MEASURES:
             key = f"zero_shot.humaid.{event}.{name}"
             summary.add(path, key, [float(str(scores[name]))], len(rows), protocol)

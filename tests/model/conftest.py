@@ -1,14 +1,16 @@
 """A tiny checkpoint per session, and hand-made posts; no data folder is needed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from model import Example, RationaleClassifier
+from model import Example, RationaleClassifier, checkpoint
 from model.records import Pixels
 from model.testing import tiny_checkpoint
+from model.text_kit import TextKit
 
 COMPACT = Path(__file__).parents[2] / "model" / "checkpoints" / "compact"
 
@@ -22,6 +24,19 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_path: Path) -> RationaleClassifier:
     torch.set_num_threads(1)
     return RationaleClassifier.load(tiny_path)
+
+
+@pytest.fixture(scope="session")
+def kit(tiny_path: Path) -> TextKit:
+    """What text training needs, at toy size; a third of the words may be selected."""
+    network, config, tokenizer = checkpoint.load(tiny_path)
+    return TextKit(
+        tokenizer=tokenizer,
+        tokenizer_json="",
+        embeddings=network.embeddings,
+        config=config.text,
+        selection=replace(config.selection, max_word_share=0.34, min_words=1),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,13 @@
 """Decisive words are found by what the reader answers, and the search keeps to its budget."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from model import checkpoint, fit_text
+from model import fit_text
 from model.batches import TokenItem
 from model.evidence import decisive_words
 from model.network import TextDecider
-from model.testing import tiny_checkpoint
 from model.text_kit import TextKit
-
-
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> TextKit:
-    network, config, tokenizer = checkpoint.load(tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint"))
-    return TextKit(
-        tokenizer=tokenizer,
-        tokenizer_json="",
-        embeddings=network.embeddings,
-        config=config.text,
-        selection=replace(config.selection, max_word_share=0.34, min_words=1),
-    )
 
 
 @pytest.fixture(scope="module")

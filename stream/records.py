@@ -213,6 +213,8 @@ R = TypeVar("R", bound=Struct)
 
 PUBLIC_RECORDS: Final = (Post, Finding, Alert, Duplicate, DeadLetter)
 
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a ValidationError is the first
+
 _encoder = msgspec.json.Encoder()
 _msgpack_encoder = msgspec.msgpack.Encoder()
 _post_json = msgspec.json.Decoder(Post)
@@ -243,7 +245,10 @@ def decode_post(value: bytes | None, *, content_type: str = JSON, max_bytes: int
         decoder = _post_msgpack
     else:
         raise InvalidRecord("content_type", f"content-type is {content_type!r}: use {JSON} or {MSGPACK}")
-    post: Post = _decode(decoder, value)
+    try:
+        post: Post = decoder.decode(value)
+    except _UNDECODABLE as error:
+        raise _invalid(value, error) from error
     if not post.images and (not post.text or post.text.isspace()):
         raise InvalidRecord("empty_post", f"post {post.id!r} has neither text nor images")
     created_at = post.created_at
@@ -279,10 +284,14 @@ def _json_decoder(record_type: type[Struct]) -> Any:
 def _decode(decoder: Any, value: bytes) -> Any:
     try:
         return decoder.decode(value)
-    except msgspec.ValidationError as error:
-        raise InvalidRecord("invalid_field", f"not a valid record: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRecord("undecodable", f"cannot decode {value[:40]!r}: {error}") from error
+    except _UNDECODABLE as error:
+        raise _invalid(value, error) from error
+
+
+def _invalid(value: bytes, error: Exception) -> InvalidRecord:
+    if isinstance(error, msgspec.ValidationError):
+        return InvalidRecord("invalid_field", f"not a valid record: {error}")
+    return InvalidRecord("undecodable", f"cannot decode {value[:40]!r}: {error}")
 
 
 def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -> str:
@@ -291,7 +300,15 @@ def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -
     Of what `degraded` says only a mode counts: the rest follows from the post.
     """
     modes = "".join(f"+{mark}" for mark in MODE_MARKS if mark in degraded) if degraded else ""
-    return hashlib.sha256(f"{model_version}{modes}\x00{post_id}".encode()).hexdigest()[:32]
+    digest = _begun_digest(f"{model_version}{modes}\x00").copy()
+    digest.update(post_id.encode())
+    return str(digest.hexdigest()[:32])
+
+
+@lru_cache(maxsize=64)
+def _begun_digest(beginning: str) -> Any:
+    """Return a SHA-256 that has read the beginning: a copy of one costs less than a new one."""
+    return hashlib.sha256(beginning.encode())
 
 
 def content_digest(finding: Finding) -> str:

@@ -18,20 +18,21 @@ _halves = struct.Struct("=QQ").unpack
 class PostMemory:
     """The first records of the last `max_posts` posts, by post id; the oldest make room for new ones.
 
-    All of it is taken, and written to, at the start: a post costs 36 bytes and 8 to 16 more of the index, whatever
+    All of it is taken, and written to, at the start: a post costs 40 bytes and 8 to 16 more of the index, whatever
     its id and text, and a full memory is no larger than an empty one. Ids are kept as keyed 128-bit digests, which
     nobody can make collide without the key.
     """
 
     def __init__(self, topic: str, *, max_posts: int) -> None:
         self._topic = topic
-        self._max_posts = max_posts
         self._key = os.urandom(16)  # put first, as BLAKE2 allows: as its parameter a key takes a block of its own
-        # a ring of posts in order of arrival; `_partitions` holds _NOWHERE where there is none
-        self._digests = array("Q", [0]) * max_posts, array("Q", [0]) * max_posts
-        self._partitions = array("i", [_NOWHERE]) * max_posts
-        self._offsets = array("q", [_NOWHERE]) * max_posts
-        self._text_hashes = array("q", [_NOWHERE]) * max_posts
+        # a ring of posts in order of arrival, its next place free; `_partitions` holds _NOWHERE where there is no post
+        self._n_places = max_posts + 1
+        self._digests = array("Q", [0]) * self._n_places, array("Q", [0]) * self._n_places
+        self._partitions = array("i", [_NOWHERE]) * self._n_places
+        self._offsets = array("q", [_NOWHERE]) * self._n_places
+        self._text_hashes = array("q", [_NOWHERE]) * self._n_places
+        self._cell_of = array("i", [_NOWHERE]) * self._n_places
         self._next = 0
         # open addressing with linear probing: digest to place in the ring; never more than half full
         n_cells = 1 << (2 * max_posts - 1).bit_length()
@@ -41,7 +42,14 @@ class PostMemory:
     @property
     def size_bytes(self) -> int:
         """What it takes, from the first post to the last."""
-        arrays = (*self._digests, self._partitions, self._offsets, self._text_hashes, self._cells)
+        arrays = (
+            *self._digests,
+            self._partitions,
+            self._offsets,
+            self._text_hashes,
+            self._cell_of,
+            self._cells,
+        )
         return sum(len(one) * one.itemsize for one in arrays)
 
     def first(self, post_id: PostId, origin: Origin, text_hash: int) -> tuple[Origin, int] | None:
@@ -93,13 +101,13 @@ class PostMemory:
         return cell
 
     def _add(self, digest: tuple[int, int], cell: int, origin: Origin, text_hash: int) -> None:
-        place, self._next = self._next, (self._next + 1) % self._max_posts
-        if self._partitions[place] != _NOWHERE:
-            self._free(place)
-            cell = self._find(*digest)
-        self._cells[cell] = place
+        place = self._next
+        self._next = following = (place + 1) % self._n_places
+        self._cells[cell], self._cell_of[place] = place, cell
         self._digests[0][place], self._digests[1][place] = digest
         self._write(place, origin, text_hash)
+        if self._partitions[following] != _NOWHERE:
+            self._free(following)
 
     def _write(self, place: int, origin: Origin, text_hash: int) -> None:
         if origin.topic != self._topic:  # there is no room for the names of others; Redis told of it, and will again
@@ -111,11 +119,12 @@ class PostMemory:
 
     def _free(self, place: int) -> None:
         """Empty a place of the ring and its cell, and move up the cells that were only there because it was taken."""
-        cells, mask, (lows, highs) = self._cells, self._mask, self._digests
-        gap = cell = self._find(lows[place], highs[place])
+        cells, mask, lows = self._cells, self._mask, self._digests[0]
+        gap = cell = self._cell_of[place]
         self._partitions[place] = _NOWHERE
         while (other := cells[cell := (cell + 1) & mask]) != _NOWHERE:
             if (cell - lows[other]) & mask >= (cell - gap) & mask:
                 cells[gap] = other
+                self._cell_of[other] = gap
                 gap = cell
         cells[gap] = _NOWHERE

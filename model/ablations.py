@@ -1,7 +1,7 @@
 """`python -m model.ablations`: what each part of the method is worth, one row each; trains no network.
 
 Parts that can be taken out of a finished checkpoint are taken out here, on rows it never saw. Those that shape
-the training (`RETRAINED`) need weights of their own: `python -m model.retrained` trains them.
+the training (`RETRAINED`) need weights of their own: `python -m model.retrained` trains those.
 """
 
 from __future__ import annotations
@@ -26,13 +26,9 @@ from model.records import CLASSES, HUMANITARIAN
 from model.table_file import read_table
 from model.views import Stages
 
-RETRAINED = (
-    "alpha_2_as_shipped",
-    "alpha_0_5",
-    "alpha_0_09_as_in_the_paper",
-    "class_loss_off",
-)  # both text stages, texts alone
+RETRAINED = ("alpha_2_as_shipped", "alpha_0_5", "alpha_0_09_as_in_the_paper", "class_loss_off")  # stage 1 of texts
 MEASURES = ("macro_f1", "accuracy")
+TOKEN_F1 = "token_f1"  # with people's marks; of `RETRAINED` alone
 PROBE = "mask_alone_linear_probe"
 NAMES = (*WAYS, PROBE, *RETRAINED)
 _N_SEEDS = 5
@@ -66,13 +62,15 @@ def decide_all(
 
 
 def record(path: Path, name: str, runs: Sequence[Mapping[str, float]], rows: int, protocol: str) -> None:
-    """Puts one ablation's runs, each with every one of `MEASURES`, into the file."""
+    """Puts one ablation's runs, each with every one of `MEASURES` and perhaps `TOKEN_F1`, into the file."""
     if name not in NAMES:
         raise UnknownAblation(f"{name!r} is no ablation: give one of {', '.join(NAMES)}")
     figures = summary.load(path) if path.exists() else {}
-    for measure in MEASURES:
-        figures[f"{name}.{measure}"] = summary.entry([run[measure] for run in runs], rows, protocol)
-    summary.write(path, figures, [f"{known}.{measure}" for known in NAMES for measure in MEASURES])
+    known = (*MEASURES, TOKEN_F1)
+    for measure in known:
+        if measure in MEASURES or measure in runs[0]:
+            figures[f"{name}.{measure}"] = summary.entry([run[measure] for run in runs], rows, protocol)
+    summary.write(path, figures, [f"{one}.{measure}" for one in NAMES for measure in known])
 
 
 def run(classifiers: Sequence[Stages], posts: Sequence[LabelledPost], path: Path, protocol: str) -> None:

@@ -71,28 +71,35 @@ class Run:
         module.eval()
 
 
-def fit_text_stages(
-    run: Run, corpus: Corpus, kit: TextKit, *, losses: SelectorLosses = RECIPE, prefix: str = ""
-) -> Texts:
-    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts.
+def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
+    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts."""
+    reader = fit_reader(run, corpus, kit)
+    selector = fit_selector(run, corpus, kit, reader)
+    decider = TextDecider(kit.config, len(CLASSES))
+    run.trained(
+        "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
+    )
+    return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
 
-    Stages with other losses than the recipe's have a prefix of their own in the cache.
-    """
+
+def fit_reader(run: Run, corpus: Corpus, kit: TextKit) -> TextDecider:
+    """The class model of whole texts and of any part of them."""
     reader = TextDecider(kit.config, len(CLASSES))
     run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
+    return reader
+
+
+def fit_selector(
+    run: Run, corpus: Corpus, kit: TextKit, reader: TextDecider, losses: SelectorLosses = RECIPE, name: str = ""
+) -> TextSelector:
+    """Stage 1 of texts; with other losses than the recipe's it needs a name of its own in the cache."""
     selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
     run.trained(
-        f"{prefix}text_selector",
+        name or "text_selector",
         selector,
         lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed, losses),
     )
-    decider = TextDecider(kit.config, len(CLASSES))
-    run.trained(
-        f"{prefix}text_decider",
-        decider,
-        lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed),
-    )
-    return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
+    return selector
 
 
 def as_served(texts: Texts) -> Texts:

@@ -82,7 +82,10 @@ def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:
         cells = [_value(ablations[key]) if (key := f"{name}.{measure}") in ablations else "" for measure in measures]
         title = re.sub(r"(?<=\d)_(?=\d)", ".", name).replace("_", " ")
         rows.append(f"{title} | {' | '.join(cells)} | {_about(found[0], protocols)}")
-    titles = [measure.replace("_", " ").replace("macro f1", "Macro-F1") for measure in measures]
+    titles = [
+        measure.replace("_", " ").replace("macro f1", "Macro-F1").replace("token f1", "token-F1")
+        for measure in measures
+    ]
     return _table(" | ".join(["ablation", *titles, "runs", "rows", "how"]), rows)
 
 

@@ -8,18 +8,16 @@ from operator import attrgetter
 from typing import overload
 
 from aiokafka import ConsumerRecord
+from msgspec import Struct
 
 from stream.offsets import Lease
 
 
-class Accepted:
+class Accepted(Struct, frozen=True, eq=False, gc=False):
     """One record taken in; whoever has delivered its outcome calls `confirm`."""
 
-    __slots__ = ("lease", "record")
-
-    def __init__(self, record: ConsumerRecord, lease: Lease) -> None:
-        self.record = record
-        self.lease = lease
+    record: ConsumerRecord
+    lease: Lease
 
     @property
     def lost(self) -> bool:

@@ -46,12 +46,14 @@ class OffsetTracker:
             if offsets:
                 self._committable = offsets[-1] + 1
             return [True] * len(offsets)
+        confirmed, last = self._confirmed, self._last_accepted
+        first = pending[0] if pending else last + 1
         were_pending = []
         for offset in offsets:
-            is_pending = self._is_pending(offset)
+            is_pending = first <= offset <= last and offset not in confirmed
             were_pending.append(is_pending)
             if is_pending:
-                self._confirmed.add(offset)
+                confirmed.add(offset)
         self._advance()
         return were_pending
 

@@ -20,9 +20,11 @@ class BatchHistogram(Histogram):
     """A histogram that takes the observations of a whole batch at the price of a few."""
 
     def observe_many(self, amounts: Sequence[float]) -> None:
-        """Observe each of the amounts."""
+        """Observe each of the amounts; those below 0, of clocks that differ, count as 0."""
         if not amounts:
             return
+        if min(amounts) < 0:
+            amounts = [max(0.0, amount) for amount in amounts]
         self._sum.inc(sum(amounts))
         lowest, highest = (bisect_left(self._upper_bounds, amount) for amount in (min(amounts), max(amounts)))
         if lowest == highest:  # as for posts that came together

@@ -186,7 +186,7 @@ class Outcomes:
         metrics.posts.labels("finding").inc(len(delivered))
         for label, n_findings in Counter([one.label for one in delivered]).items():
             metrics.findings.labels(label).inc(n_findings)
-        metrics.latency_s.observe_many([max(0.0, delivered_s - one.time_s) for one in delivered])
+        metrics.latency_s.observe_many([delivered_s - one.time_s for one in delivered])
 
     def _findings(self, decided: Sequence[Decided], now: datetime) -> list[Outgoing]:
         headers = cloudevents(source=self._source, event_type=FINDING_TYPE, time=now)

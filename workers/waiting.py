@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
@@ -19,8 +18,6 @@ T = TypeVar("T")
 Shape = tuple[str, int]  # kind, length in characters: they decide with whom a post shares a batch
 
 _MORE: Final = 96  # a batch is chosen among so many more than it holds: four times one of the default size
-
-_number = attrgetter("number")
 
 
 class Waiting(Struct, Generic[T], kw_only=True, eq=False, gc=False):
@@ -154,8 +151,9 @@ class WaitingRoom(Generic[T]):
                 choice.append(waiting)
         near = choice
         if len(choice) > n_posts:
-            near = sorted(choice, key=lambda one: abs(one.n_chars - first.n_chars))[:n_posts]
-            near.sort(key=_number)
+            distances = [abs(one.n_chars - first.n_chars) for one in choice]
+            nearest = sorted(range(len(choice)), key=distances.__getitem__)[:n_posts]
+            near = [choice[index] for index in sorted(nearest)]
         self._take(queue, near)
         if len(near) < len(choice):
             queue.all.extendleft([waiting for waiting in reversed(choice) if not waiting.taken])

@@ -9,10 +9,9 @@ import torch
 from model import fit_text, retrained, summary
 from model.batches import TokenItem
 from model.corpus import Corpus
-from model.data import TextRow
+from model.data import RationaleRow, TextRow
 from model.network import TextDecider, TextSelector
-from model.text_kit import TextKit, Texts
-from model.train_text import RECIPE
+from model.text_kit import TextKit
 
 TEXTS = ("the city street power", "relief after water", "house road fire people")
 
@@ -62,34 +61,44 @@ def test_each_loss_teaches_its_own_thing(kit: TextKit) -> None:
 def test_every_row_is_trained_with_its_losses_and_kept_at_once(
     kit: TextKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the recipe shares its cached stages with the training of the checkpoint."""
     torch.manual_seed(0)
-    decider = TextDecider(kit.config, 5).eval()
-    texts = Texts(kit=kit, reader=decider, selector=TextSelector(kit.config, 16, 5).eval(), decider=decider)
+    reader, selector = TextDecider(kit.config, 5).eval(), TextSelector(kit.config, 16, 5).eval()
+    marked = [RationaleRow(row_id="a", text="bridge help near", label=1, spans=((7, 11),))]
     rows = [TextRow(row_id=str(n), text=f"{TEXTS[n % 3]} bridge", label=n % 5) for n in range(15)]
     corpus = Corpus(
         train=rows, disagreed=[], humaid=[], dev=rows, test=rows, nepal=[], images=[], free=[], tied=frozenset()
     )
     asked: list[tuple[Any, str]] = []
 
-    def stages(run: Any, corpus: Any, kit: Any, *, losses: Any, prefix: str) -> Texts:
-        asked.append((losses, prefix))
+    def train(run: Any, corpus: Any, kit: Any, reader: Any, losses: Any, name: str) -> TextSelector:
+        asked.append((losses, name))
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return texts
+        return selector
 
     monkeypatch.setattr(retrained, "load_corpus", lambda data: corpus)
-    monkeypatch.setattr(retrained, "make_kit", lambda run, corpus: kit)
-    monkeypatch.setattr(retrained, "fit_text_stages", stages)
+    monkeypatch.setattr(retrained.data, "rationale_rows", lambda data, event: marked)
+    monkeypatch.setattr(retrained.steps, "make_kit", lambda run, corpus: kit)
+    monkeypatch.setattr(retrained.steps, "fit_reader", lambda run, corpus, kit: reader)
+    monkeypatch.setattr(retrained.steps, "fit_selector", train)
     run = retrained.Run(data=tmp_path, weights=tmp_path, cache=tmp_path, seed=0)
 
     with pytest.raises(KeyboardInterrupt):
         retrained.measure(run, tmp_path / "ablations.json")
 
-    names = list(retrained.LOSSES)
-    assert asked == [
-        (losses, "" if losses is RECIPE else f"{name}.") for name, losses in list(retrained.LOSSES.items())[:3]
-    ]
+    assert asked == [(losses, name) for name, losses in list(retrained.LOSSES.items())[:3]]
     figures = summary.load(tmp_path / "ablations.json")
-    assert set(figures) == {f"{name}.{key}" for name in names[:2] for key in ("macro_f1", "accuracy")}
+    done = list(retrained.LOSSES)[:2]
+    assert set(figures) == {f"{name}.{key}" for name in done for key in ("macro_f1", "accuracy", "token_f1")}
     assert {figure["rows"] for figure in figures.values()} == {15}
+
+
+def test_agreement_with_people_counts_words(kit: TextKit) -> None:
+    """A selector that may select one word of three, where people marked one: all or nothing."""
+    torch.manual_seed(0)
+    selector = TextSelector(kit.config, 16, 5).eval()
+    text, found = "bridge help near", []
+    for start, end in ((0, 6), (7, 11), (12, 16)):
+        row = RationaleRow(row_id="a", text=text, label=1, spans=((start, end),))
+        found.append(retrained.agreement([row], kit, selector))
+    assert sorted(found) == [0.0, 0.0, 1.0]

@@ -13,7 +13,7 @@ from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EncodedExample(Example):
     """An example with what stage 1 reads of it; predicts the same bytes as the example it was made from."""
 

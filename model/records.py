@@ -25,11 +25,12 @@ TASKS: dict[str, tuple[str, ...]] = {
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Example:
     """One post for the classifier: the original text, and at most one RGB image (H, W, 3) in uint8.
 
     Without `image_rationale` stage 1 leaves the image alone: stage 2 sees patches spread evenly over it, none named.
+    A value like the others here; not frozen, since there is one for every post and a frozen one takes far longer.
     """
 
     text: str

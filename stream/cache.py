@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
@@ -65,6 +66,9 @@ def entry_of(record: Finding | Alert, value: bytes | None = None) -> Entry:
     return Entry(id=record.post_id, label=record.label, time_s=record.accepted_at.timestamp(), value=value)
 
 
+_time_s = attrgetter("time_s")
+
+
 class FindingCache:
     """Reads and writes of findings; raises redis' own errors, callers decide what an outage means."""
 
@@ -79,29 +83,26 @@ class FindingCache:
         if not entries:
             return
         to_finding, to_alert = self._keys.finding("").encode(), self._keys.alert("").encode()
-        keys = [(to_alert if one.label is None else to_finding) + one.id.encode() for one in entries]
+        by_key = {(to_alert if one.label is None else to_finding) + one.id.encode(): one for one in entries}
         by_label: defaultdict[str | None, list[Entry]] = defaultdict(list)
-        for one in entries:
+        for one in by_key.values():
             by_label[one.label].append(one)
         alerts = by_label.pop(None, [])
-        indexes: dict[str, Sequence[Entry]] = {self._keys.latest(str(label)): some for label, some in by_label.items()}
+        indexes = {self._keys.latest(str(label)): some for label, some in by_label.items()}
         indexes[self._keys.latest(ALL)] = [*chain.from_iterable(by_label.values())]
         indexes[self._keys.latest_alerts()] = alerts
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.eval(_SET_ALL, len(keys), *keys, self._ttl_ms, *[one.value for one in entries])
+            values = [one.value for one in by_key.values()]
+            pipe.eval(_SET_ALL, len(by_key), *by_key, self._ttl_ms, *values)
             for index, some in indexes.items():
                 if not some:
                     continue
-                pipe.execute_command("ZADD", index, *chain.from_iterable(self._newest(some)))
+                # of more than the index keeps the oldest would only come and go
+                newest = sorted(some, key=_time_s)[-self._latest_per_class :]
+                pipe.execute_command("ZADD", index, *chain.from_iterable([(one.time_s, one.id) for one in newest]))
                 pipe.zremrangebyrank(index, 0, -self._latest_per_class - 1)
                 pipe.pexpire(index, self._ttl_ms)
             await pipe.execute()
-
-    def _newest(self, entries: Sequence[Entry]) -> list[tuple[float, str]]:
-        """Return the time and id of those that the index can keep: the others would only come and go."""
-        times = {one.id: one.time_s for one in entries}
-        n = self._latest_per_class
-        return sorted(zip(times.values(), times, strict=True))[-n:]
 
     async def get(self, post_id: str) -> Finding | None:
         """Return the finding of a post, or None."""

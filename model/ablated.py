@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import structs
 
 from model import views
 from model.classifier import Selection
@@ -76,7 +77,7 @@ def _without_words(case: Case) -> Probs:
     """Patches chosen as for an image without a post, by what stands for the classes: no word has a say."""
     if case.example.image is None:
         return case.decide(case.selection)
-    return case.with_patches(case.classifier.select(replace(case.example, text="")).patch_scores)
+    return case.with_patches(case.classifier.select(structs.replace(case.example, text="")).patch_scores)
 
 
 def _top(share: float) -> Callable[[Case], Probs]:

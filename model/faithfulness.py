@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 from tqdm import tqdm
 
 from model import attributions, views
@@ -92,7 +93,7 @@ def areas_of(
 ) -> dict[str, Areas]:
     """Both areas for every way to score one image's patches."""
     selection = classifier.select(example)
-    alone = replace(example, text="")
+    alone = structs.replace(example, text="")
     everything = tuple(range(len(selection.patch_scores)))
     target = int(_show(classifier, alone, selection, everything).argmax())
 

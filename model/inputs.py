@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -13,8 +12,7 @@ from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 
 
-@dataclass(slots=True, kw_only=True)
-class EncodedExample(Example):
+class EncodedExample(Example, frozen=True, kw_only=True):
     """An example with what stage 1 reads of it; predicts the same bytes as the example it was made from."""
 
     words: Sequence[Word]

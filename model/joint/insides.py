@@ -46,7 +46,7 @@ class JointInsides:
     def gradient_scores(self, example: Example, selection: Selection, target: int, *, n_steps: int) -> Scores:
         assert example.image is not None
         everything = replace(selection, words=(), patches=tuple(range(len(selection.patch_scores))))
-        whole = self._classifier.mask(replace(example, text=""), everything).inputs
+        whole = self._classifier.mask(msgspec.structs.replace(example, text=""), everything).inputs
         assert whole is not None and whole.pixel_values is not None
 
         def log_prob(pixel_values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from model import Example, RationaleClassifier, ablations, speed, summary
 from model.ablated import WAYS, Case, ways_of
@@ -43,7 +44,7 @@ def posts(n: int) -> list[LabelledPost]:
 @pytest.mark.parametrize("name", list(WAYS))
 def test_every_way_decides_with_and_without_an_image(name: str, tiny: RationaleClassifier) -> None:
     """Five probabilities that sum to one, and the same ones again."""
-    for example in (POST, replace(POST, image=None), replace(POST, text="")):
+    for example in (POST, structs.replace(POST, image=None), structs.replace(POST, text="")):
         probs = WAYS[name](case(tiny, example))
 
         assert probs.shape == (5,)

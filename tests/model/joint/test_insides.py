@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from model import Example
@@ -36,7 +37,7 @@ def test_every_way_decides_with_and_without_an_image(trained: JointClassifier) -
     names = ways_of(insides_of(trained))
     assert set(WAYS) - set(names) == {"activation_norm_instead_of_ipot"}
 
-    for example in (POST, replace(POST, image=None), replace(POST, text="")):
+    for example in (POST, structs.replace(POST, image=None), structs.replace(POST, text="")):
         one = case(trained, example)
         for name in names:
             probs = WAYS[name](one)
@@ -47,7 +48,7 @@ def test_every_way_decides_with_and_without_an_image(trained: JointClassifier) -
 def test_mask_alone_reads_no_content(trained: JointClassifier) -> None:
     """Other pixels at the same places change nothing."""
     one = case(trained)
-    other = replace(one, example=replace(POST, image=noise(90, 70, seed=7)))
+    other = replace(one, example=structs.replace(POST, image=noise(90, 70, seed=7)))
 
     assert np.array_equal(WAYS["mask_alone"](one), WAYS["mask_alone"](other))
     assert not np.array_equal(one.decide(one.selection), other.decide(one.selection))

@@ -90,15 +90,16 @@ def fit_reader(run: Run, corpus: Corpus, kit: TextKit) -> TextDecider:
 
 
 def fit_selector(
-    run: Run, corpus: Corpus, kit: TextKit, reader: TextDecider, losses: SelectorLosses = RECIPE, name: str = ""
+    run: Run,
+    corpus: Corpus,
+    kit: TextKit,
+    reader: TextDecider,
+    losses: SelectorLosses = RECIPE,
+    name: str = "text_selector",
 ) -> TextSelector:
     """Stage 1 of texts; with other losses than the recipe's it needs a name of its own in the cache."""
     selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
-    run.trained(
-        name or "text_selector",
-        selector,
-        lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed, losses),
-    )
+    run.trained(name, selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed, losses))
     return selector
 
 

@@ -58,7 +58,7 @@ def make_finding(
     probabilities were never calibrated.
     """
     post = prepared.post
-    probabilities = {label: (p * _STEPS + 0.5) // 1 / _STEPS for label, p in prediction.probs.items()}
+    probabilities = {label: int(p * _STEPS + 0.5) / _STEPS for label, p in prediction.probs.items()}
     finding = Finding(
         id=finding_id(post.id, model.version, prepared.degraded),
         post_id=post.id,
@@ -113,8 +113,12 @@ def now_utc() -> datetime:
 
 
 def _rounded(p: float) -> float:
-    """Return a probability to four digits; `round` takes three times as long, and a finding has many."""
-    return (p * _STEPS + 0.5) // 1 / _STEPS
+    """Return a probability to four digits; `round` takes three times as long, and a finding has many.
+
+    Raises:
+        ValueError: it is not a number, which would be published as none.
+    """
+    return int(p * _STEPS + 0.5) / _STEPS
 
 
 def _untested(lang: str | None, languages: tuple[str, ...]) -> list[str]:

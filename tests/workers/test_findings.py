@@ -6,26 +6,40 @@ from datetime import UTC, datetime
 
 import pytest
 
-from model import CLASSES, Prediction
-from stream.records import Finding, ModelInfo, Origin, Post, PreparedPost
+from model import CLASSES, Prediction, TextSpan
+from stream.records import Finding, Geo, ModelInfo, Origin, Post, PreparedPost, decode, encode
 from workers.findings import make_alert, make_finding
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
 DAMAGE = "infrastructure_and_utility_damage"
 
 
-def finding(*, lang: str | None = None, label: str = DAMAGE, probability: float = 0.9) -> Finding:
+def finding(
+    *, lang: str | None = None, label: str = DAMAGE, probability: float = 0.9, spans: tuple[TextSpan, ...] = ()
+) -> Finding:
     rest = (1 - probability) / (len(CLASSES) - 1)
     probs = {name: probability if name == label else rest for name in CLASSES}
     prepared = PreparedPost(
-        post=Post(id="p", text="Bridge down", lang=lang),
+        post=Post(id="p", text="Bridge down", lang=lang, url="https://example.org/1", geo=Geo(lat=1.5, lon=2.5)),
         origin=Origin(topic="posts", partition=0, offset=7),
         accepted_at=NOW,
         degraded=["no_image"],
     )
-    prediction = Prediction(label=label, probs=probs, spans=(), image=None, fallbacks=("text_truncated",))
+    prediction = Prediction(label=label, probs=probs, spans=spans, image=None, fallbacks=("text_truncated",))
     model = ModelInfo(name="m", version="m-1", digest="sha256:0")
     return make_finding(prepared, prediction, model, languages=("en",), now=NOW)
+
+
+def test_finding_says_where_its_post_is_from() -> None:
+    """Also over the wire."""
+    found = decode(encode(finding(lang="en")), Finding)
+    assert (found.lang, found.url, found.geo) == ("en", "https://example.org/1", Geo(lat=1.5, lon=2.5))
+
+
+def test_score_that_is_no_number_is_never_published() -> None:
+    """JSON would have `null` in its place."""
+    with pytest.raises(ValueError, match="NaN"):
+        finding(spans=(TextSpan(start=0, end=6, score=float("nan")),))
 
 
 @pytest.mark.parametrize("lang", [None, "", "en", "en-GB", "EN_us", "und"])

@@ -15,6 +15,7 @@ from model import checkpoint, crossval, data, image_reading, pretrained, protoco
 from model.config import ImageConfig, SelectionConfig, TextConfig
 from model.corpus import Corpus
 from model.encoders import Embeddings
+from model.evidence import decisive_words
 from model.image_reading import TowerSettings
 from model.int8 import to_int8
 from model.network import ImageSelector, TextDecider, TextSelector
@@ -99,8 +100,25 @@ def fit_selector(
 ) -> TextSelector:
     """Stage 1 of texts; with other losses than the recipe's it needs a name of its own in the cache."""
     selector = TextSelector(kit.config, SELECTION.space_width, len(CLASSES))
-    run.trained(name, selector, lambda: train_text.fit_text_selector(corpus, kit, reader, run.seed, losses))
+
+    def fit() -> TextSelector:
+        decisive = find_decisive_words(run, corpus, kit, reader)
+        return train_text.fit_text_selector(corpus, kit, reader, decisive, run.seed, losses)
+
+    run.trained(name, selector, fit)
     return selector
+
+
+def find_decisive_words(run: Run, corpus: Corpus, kit: TextKit, reader: TextDecider) -> list[list[int]]:
+    """The words from which the reader decides, by their place in each official training post, best first."""
+
+    def find() -> dict[str, Tensor]:
+        found = decisive_words([kit.tokenizer.split(row.text) for row in corpus.train], kit, reader)
+        places = [torch.tensor(words, dtype=torch.long) for words in found]
+        return {"places": nn.utils.rnn.pad_sequence(places, batch_first=True, padding_value=-1)}
+
+    places = run.cached("decisive_words", find)["places"]
+    return [[place for place in row if place >= 0] for row in places.tolist()]
 
 
 def as_served(texts: Texts) -> Texts:

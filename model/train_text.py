@@ -16,7 +16,6 @@ from model import fit_text, pretrained
 from model.batches import TokenItem, batches
 from model.corpus import Corpus, sample
 from model.data import RationaleRow, TextRow
-from model.evidence import decisive_words
 from model.fit_text import FitSettings
 from model.network import TextDecider, TextSelector
 from model.selection import best_piece, choose_words
@@ -56,11 +55,17 @@ def tokenizer_from_json(tokenizer_json: str, max_tokens: int) -> WordTokenizer:
 
 
 def fit_text_selector(
-    corpus: Corpus, kit: TextKit, reader: TextDecider, seed: int, losses: SelectorLosses = RECIPE
+    corpus: Corpus,
+    kit: TextKit,
+    reader: TextDecider,
+    decisive: Sequence[Sequence[int]],
+    seed: int,
+    losses: SelectorLosses = RECIPE,
 ) -> TextSelector:
     """Starts from the reader, whose grasp of the classes it needs: it can only point at evidence that it understands.
 
-    Human marks come first; then CrisisMMD posts are marked half by that model, half by the reader's decisive words.
+    Human marks come first; then CrisisMMD posts are marked half by that model, half by the reader's decisive words,
+    which are given for each of the official training posts.
     """
     torch.manual_seed(seed)
     selector = TextSelector(kit.config, kit.selection.space_width, len(CLASS_WEIGHTS))
@@ -77,18 +82,17 @@ def fit_text_selector(
         seed=seed,
     )
     fit_text.fit_selector(selector, kit.embeddings, items, settings, CLASS_WEIGHTS)
-    items = evidence_items(corpus.train, kit, selector, reader) + marked
+    items = evidence_items(corpus.train, kit, selector, decisive) + marked
     fit_text.fit_selector(selector, kit.embeddings, items, replace(settings, n_epochs=2), CLASS_WEIGHTS)
     return selector
 
 
 def evidence_items(
-    rows: Sequence[TextRow], kit: TextKit, selector: TextSelector, reader: TextDecider
+    rows: Sequence[TextRow], kit: TextKit, selector: TextSelector, decisive: Sequence[Sequence[int]]
 ) -> list[TokenItem]:
     """Soft word targets: in part the selector's own score, in part whether the reader decides from the word."""
     items: list[TokenItem] = []
     scored = score_words([row.text for row in rows], kit, selector)
-    decisive = decisive_words([words for words, _ in scored], kit, reader)
     for row, (words, scores), top in zip(rows, scored, decisive, strict=True):
         if not any(word.selectable for word in words):
             continue

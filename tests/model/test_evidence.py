@@ -1,12 +1,17 @@
 """Decisive words are found by what the reader answers, and the search keeps to its budget."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from model import fit_text
 from model.batches import TokenItem
+from model.corpus import Corpus
+from model.data import TextRow
 from model.evidence import decisive_words
 from model.network import TextDecider
+from model.steps import Run, find_decisive_words
 from model.text_kit import TextKit
 
 
@@ -45,3 +50,17 @@ def test_the_budget_holds(kit: TextKit, reader: TextDecider) -> None:
 def test_words_that_are_no_evidence_are_never_found(kit: TextKit, reader: TextDecider) -> None:
     posts = [kit.tokenizer.split("https://t.co/x @user ..."), kit.tokenizer.split("https://t.co/x bridge @user")]
     assert decisive_words(posts, kit, reader) == [[], [1]]
+
+
+def test_found_words_are_kept_for_the_next_run(kit: TextKit, reader: TextDecider, tmp_path: Path) -> None:
+    """Also where a post has none; the second time nobody reads."""
+    texts = ("the city street power", "the city bridge street power near")
+    rows = [TextRow(row_id=text, text=text, label=1) for text in texts]
+    corpus = Corpus(
+        train=rows, disagreed=[], humaid=[], dev=[], test=[], nepal=[], images=[], free=[], tied=frozenset()
+    )
+    run = Run(data=tmp_path, weights=tmp_path, cache=tmp_path, seed=0)
+    found = find_decisive_words(run, corpus, kit, reader)
+    assert found == decisive_words([kit.tokenizer.split(text) for text in texts], kit, reader)
+    assert found[1][0] == 2
+    assert find_decisive_words(run, corpus, kit, None) == found  # type: ignore[arg-type]

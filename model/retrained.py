@@ -34,7 +34,6 @@ PROTOCOL = (
 LOSSES: Mapping[str, SelectorLosses] = MappingProxyType(
     {
         "alpha_2_as_shipped": RECIPE,
-        "alpha_0_5": SelectorLosses(alpha=0.5),
         "alpha_0_09_as_in_the_paper": SelectorLosses(alpha=0.09),
         "class_loss_off": SelectorLosses(class_weight=0.0),
     }

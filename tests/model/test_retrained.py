@@ -86,7 +86,7 @@ def test_every_row_is_trained_with_its_losses_and_kept_at_once(
     with pytest.raises(KeyboardInterrupt):
         retrained.measure(run, tmp_path / "ablations.json")
 
-    assert asked == [(losses, name) for name, losses in list(retrained.LOSSES.items())[:3]]
+    assert asked == [(losses, name) for name, losses in retrained.LOSSES.items()]
     figures = summary.load(tmp_path / "ablations.json")
     done = list(retrained.LOSSES)[:2]
     assert set(figures) == {f"{name}.{key}" for name in done for key in ("macro_f1", "accuracy", "token_f1")}

@@ -12,7 +12,7 @@ from deploy.embedded import EmbeddedServices
 from stream.cache import ALL, connect_cache
 from tests.bench.stored import NotStored, check_stored
 from tests.bench.work import LABEL, TTL_MS
-from tests.stream.findings import finding
+from tests.stream.findings import entries, finding
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +34,7 @@ async def test_what_is_missing_is_named(
 ) -> None:
     prefix = f"test-{secrets.token_hex(4)}."
     cache = connect_cache(services.redis, prefix=prefix, ttl_s=TTL_MS / 1000, latest_per_class=1_000)
-    await cache.store([finding(number, label=LABEL) for number in range(N)])
+    await cache.store(entries(*[finding(number, label=LABEL) for number in range(N)]))
     redis: Any = Redis.from_url(services.redis)
     for name in lost:
         await redis.delete(prefix + name)

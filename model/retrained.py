@@ -6,7 +6,6 @@ rows differ in the selection only. What was trained stays under --out, from wher
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -69,19 +68,11 @@ def agreement(rows: Sequence[data.RationaleRow], kit: TextKit, selector: TextSel
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the training tables")
-    parser.add_argument("--weights", type=Path, required=True, help="folder of the unpacked pretrained packages")
-    parser.add_argument("--out", type=Path, required=True, help="gets cache/, from where an interrupted run goes on")
+    parser = steps.run_parser(__doc__)
     parser.add_argument("--ablations", type=Path, required=True, help="the file of ablations; its other rows stay")
     parser.add_argument("--only", nargs="+", choices=RETRAINED, default=RETRAINED)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    run = Run(data=args.data, weights=args.weights, cache=args.out / "cache", seed=args.seed)
-    run.cache.mkdir(parents=True, exist_ok=True)
-    measure(run, args.ablations, args.only)
+    measure(steps.run_of(args), args.ablations, args.only)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,25 @@ class Run:
         """Fills the module with the weights of a finished step."""
         module.load_state_dict(self.cached(name, lambda: dict(make().state_dict())))
         module.eval()
+
+
+def run_parser(description: str | None) -> ArgumentParser:
+    """Return the command line that every training has; it may be added to."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training tables and images")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of the unpacked pretrained packages")
+    parser.add_argument("--out", type=Path, required=True, help="gets cache/, from where an interrupted run goes on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
+def run_of(args: Namespace) -> Run:
+    """Return the run that such a command line asks for, its cache made and torch's threads set."""
+    torch.set_num_threads(args.threads)
+    run = Run(data=args.data, weights=args.weights, cache=args.out / "cache", seed=args.seed)
+    run.cache.mkdir(parents=True, exist_ok=True)
+    return run
 
 
 def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:

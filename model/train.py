@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,18 +28,10 @@ _ALERT_PRECISION = 0.9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the training tables and images")
-    parser.add_argument("--weights", type=Path, required=True, help="folder of the unpacked pretrained packages")
-    parser.add_argument("--out", type=Path, required=True, help="gets checkpoint/, dual/, results/ and cache/")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = steps.run_parser(__doc__ + " --out gets checkpoint/, dual/ and results/ too.")
     parser.add_argument("--head-seeds", type=int, default=5, help="image heads per fold, for the spread")
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    run = Run(data=args.data, weights=args.weights, cache=args.out / "cache", seed=args.seed)
-    run.cache.mkdir(parents=True, exist_ok=True)
-    train(run, args.out, args.head_seeds)
+    train(steps.run_of(args), args.out, args.head_seeds)
 
 
 def train(run: Run, out: Path, n_head_seeds: int) -> None:

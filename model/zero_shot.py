@@ -6,7 +6,6 @@ recipe, without a tweet of the events that CrisisMMD does not have either, and m
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from model.corpus import load_corpus
 from model.heads import apply_fusion
 from model.measures import classification
 from model.protocol import read_rationales
-from model.steps import Run, fit_text_stages, make_kit
+from model.steps import Run, fit_text_stages, make_kit, run_of, run_parser
 
 CRISISMMD_EVENTS = frozenset({"hurricane_harvey_2017", "hurricane_irma_2017", "hurricane_maria_2017"})
 MEASURES = ("macro_f1", "accuracy")
@@ -48,18 +47,10 @@ def measure(run: Run, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the training tables")
-    parser.add_argument("--weights", type=Path, required=True, help="folder of the unpacked pretrained packages")
-    parser.add_argument("--out", type=Path, required=True, help="gets cache/, from where an interrupted run goes on")
+    parser = run_parser(__doc__)
     parser.add_argument("--summary", type=Path, required=True, help="the file of figures")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    run = Run(data=args.data, weights=args.weights, cache=args.out / "cache", seed=args.seed)
-    run.cache.mkdir(parents=True, exist_ok=True)
-    measure(run, args.summary)
+    measure(run_of(args), args.summary)
 
 
 if __name__ == "__main__":

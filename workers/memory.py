@@ -35,7 +35,7 @@ class PostMemory:
         self._cell_of = array("i", [_NOWHERE]) * self._n_places
         self._next = 0
         # open addressing with linear probing: digest to place in the ring; never more than half full
-        n_cells = 1 << (2 * max_posts - 1).bit_length()
+        n_cells = 1 << (2 * self._n_places - 1).bit_length()
         self._cells = array("i", [_NOWHERE]) * n_cells
         self._mask = n_cells - 1
 

@@ -160,9 +160,7 @@ class Outcomes:
         if self._cache_writer is not None:
             await self._cache_writer.room()
         refused = [(one, why) for one, why in zip(decided, results, strict=True) if isinstance(why, RecordTooLarge)]
-        delivered = decided
-        if refused:
-            delivered = [one for one, why in zip(decided, results, strict=True) if not isinstance(why, RecordTooLarge)]
+        delivered = [one for one, why in zip(decided, results, strict=True) if not isinstance(why, RecordTooLarge)]
         entries = [
             Entry(
                 id=one.job.prepared.post.id,

@@ -97,6 +97,17 @@ def test_the_latest_posts_are_remembered() -> None:
     assert memory.first("post-8999", at(0, 0), 0) is None
 
 
+@pytest.mark.parametrize("max_posts", [1, 2, 3])
+def test_smallest_memories_remember_as_many_as_they_say(max_posts: int) -> None:
+    """A new post is in the index for a moment beside the one that it pushes out."""
+    memory = PostMemory("posts", max_posts=max_posts)
+    for number in range(1_000):
+        assert memory.first(f"post-{number}", at(0, number), 0) is None
+        known = [origin_of(memory, f"post-{max(0, number - age)}") for age in range(max_posts)]
+        assert known == [at(0, max(0, number - age)) for age in range(max_posts)]
+        assert number < max_posts or origin_of(memory, f"post-{number - max_posts}") is None
+
+
 def test_post_of_another_topic_is_not_remembered() -> None:
     """Redis may know one; the next record of the post asks it again."""
     memory = PostMemory("posts", max_posts=3)

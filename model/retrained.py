@@ -45,15 +45,16 @@ def measure(run: Run, path: Path, names: Sequence[str] = RETRAINED) -> None:
     corpus = load_corpus(run.data)
     marked = data.rationale_rows(run.data, MARKED_EVENT)
     kit = steps.make_kit(run, corpus)
+    stored = steps.stored(kit)
     reader = steps.fit_reader(run, corpus, kit)
     dev_labels = torch.tensor([row.label for row in corpus.dev])
     labels = np.array([row.label for row in corpus.test])
     for name in names:
         selector = steps.fit_selector(run, corpus, kit, reader, LOSSES[name], name)
-        texts = Texts(kit=steps.stored(kit), reader=reader, selector=selector, decider=reader)
+        texts = Texts(kit=stored, reader=reader, selector=selector, decider=reader)
         fusion = crossval.fit_text_fusion(read_rationales(corpus.dev, texts), dev_labels)
         made = classification(labels, apply_fusion(fusion, read_rationales(corpus.test, texts), None))
-        scores = {key: float(str(made[key])) for key in MEASURES} | {TOKEN_F1: agreement(marked, kit, selector)}
+        scores = {key: float(str(made[key])) for key in MEASURES} | {TOKEN_F1: agreement(marked, stored, selector)}
         record(path, name, [scores], len(labels), PROTOCOL)
         print(name, *(f"{key} {score:.3f}" for key, score in scores.items()), flush=True)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _POOL = 32  # batches sorted by length together
+REPLAYED_STEP = 16  # what is replayed on a GPU comes in lengths that are multiples of this, so that few graphs do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,26 @@ class TokenBatch:
     targets: Tensor  # (B, T)
     token_mask: Tensor  # (B, T) bool: real, unspecial tokens of marked texts
     weights: Tensor  # (B,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Padded:
+    """Token lists as one batch, to be read and nothing more."""
+
+    input_ids: Tensor  # (B, T)
+    mask: Tensor  # (B, T) bool, True = real
+    lengths: Tensor  # (B,) always on the CPU
+
+    def to(self, device: str) -> Padded:
+        return Padded(input_ids=self.input_ids.to(device), mask=self.mask.to(device), lengths=self.lengths)
+
+
+def padded(ids: Sequence[list[int]], pad_id: int, *, step: int = 1) -> Padded:
+    """At least one list; filled up to a multiple of `step`."""
+    lengths = torch.tensor([len(one) for one in ids])
+    T = -(-int(lengths.max()) // step) * step
+    input_ids = torch.tensor([one + [pad_id] * (T - len(one)) for one in ids])
+    return Padded(input_ids=input_ids, mask=torch.arange(T) < lengths[:, None], lengths=lengths)
 
 
 def collate(items: Sequence[TokenItem], pad_id: int = 0) -> TokenBatch:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model import checkpoint, int8, patches
-from model.config import Fusion, ModelConfig, TaskConfig
+from model.config import Fusion, ModelConfig, SelectionConfig, TaskConfig
 from model.encoders import is_bf16_fast
 from model.errors import ModelError
 from model.inputs import encode_example, pixel_values_of, tokens_of, words_of
@@ -47,6 +47,26 @@ class Evidence:
     input_ids: Tensor | None  # (1, T)
     pixel_values: Tensor | None  # (1, 3, S, S)
     patch_mask: Tensor | None  # (1, P)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenWords:
+    """Stage 1's choice of words, before any image is looked at."""
+
+    word_scores: tuple[float, ...]
+    words: tuple[int, ...]
+    fallbacks: tuple[str, ...]
+
+    def with_patches(self, example: Example, scores: tuple[float, ...], picked: tuple[int, ...]) -> Selection:
+        """The whole choice, from the patches' scores and those that are chosen."""
+        fallbacks = self.fallbacks
+        if example.image is None:
+            fallbacks += (NO_IMAGE,)
+        if not self.words and not picked:
+            fallbacks += (NO_EVIDENCE,)
+        return Selection(
+            word_scores=self.word_scores, words=self.words, patch_scores=scores, patches=picked, fallbacks=fallbacks
+        )
 
 
 class DecidesTasks(Protocol):
@@ -121,42 +141,23 @@ class RationaleClassifier:
     def select(self, example: Example) -> Selection:
         """Stage 1: which words and which patches are the rationale."""
         words = words_of(example, self.tokenizer)
-        fallbacks: list[str] = []
-        word_scores: list[float] = [0.0] * len(words)
-        chosen: tuple[int, ...] = ()
-        vectors: Tensor | None = None
+        chosen, vectors = no_words(words), None
         if any(word.selectable for word in words):
             tokens, stage = self._read(example)
-            word_scores = best_piece(_finite(stage.token_logits[0].sigmoid()).tolist(), tokens.words, words)
-            chosen = tuple(choose_words(words, word_scores, self.config.selection, n_read=tokens.n_words))
-            if tokens.truncated:
-                fallbacks.append(TEXT_TRUNCATED)
-            if chosen and word_scores[chosen[0]] < self.config.selection.word_threshold:
-                fallbacks.append(NO_RATIONALE_TOKEN)
+            probs = _finite(stage.token_logits[0].sigmoid()).tolist()
+            chosen = choose_from(words, tokens, probs, self.config.selection)
             vectors = word_vectors(tokens, stage)  # (1, W, E)
-        if not chosen:
-            fallbacks.append(NO_TEXT)
         scores: tuple[float, ...] = ()
         picked: tuple[int, ...] = ()
-        if example.image is None:
-            fallbacks.append(NO_IMAGE)
-        elif not example.image_rationale:
+        if example.image is not None and not example.image_rationale:
             patches.check_image(example.image)
-            picked = spread_patches(self.config.image.rows * self.config.image.cols, self.config.selection.n_patches)
-        else:
+            picked = self._spread_patches()
+        elif example.image is not None:
             limits = self.config.selection
-            space = self._meet(example, example.image, vectors, chosen)
+            space = self._meet(example, example.image, vectors, chosen.words)
             scores = tuple(_finite(transport(space, beta=limits.beta, n_steps=limits.n_steps)).tolist())
             picked = top_patches(scores, limits.n_patches)
-        if not chosen and not picked:
-            fallbacks.append(NO_EVIDENCE)
-        return Selection(
-            word_scores=tuple(word_scores),
-            words=chosen,
-            patch_scores=scores,
-            patches=picked,
-            fallbacks=tuple(fallbacks),
-        )
+        return chosen.with_patches(example, scores, picked)
 
     @torch.inference_mode()
     def space(self, example: Example, selection: Selection) -> Space:
@@ -204,7 +205,9 @@ class RationaleClassifier:
 
     def _predict_one(self, example: Example) -> Prediction:
         selection = self.select(example)
-        probs = self.decide(self.mask(example, selection))
+        return self._told(example, selection, self.decide(self.mask(example, selection)))
+
+    def _told(self, example: Example, selection: Selection, probs: npt.NDArray[np.float64]) -> Prediction:
         grid = self.config.image
         rationale = None
         if example.image is not None and example.image_rationale:
@@ -223,6 +226,9 @@ class RationaleClassifier:
             image=rationale,
             fallbacks=selection.fallbacks,
         )
+
+    def _spread_patches(self) -> tuple[int, ...]:
+        return spread_patches(self.config.image.rows * self.config.image.cols, self.config.selection.n_patches)
 
     def _read(self, example: Example) -> tuple[Tokens, TextSelection]:
         tokens = tokens_of(example, self.tokenizer)
@@ -252,6 +258,23 @@ def _quicken(network: Network) -> None:
         int8.to_int8(network)
     if is_bf16_fast():
         network.image_selector.encoder.to(torch.bfloat16)
+
+
+def no_words(words: Sequence[Word]) -> ChosenWords:
+    """Of a text that has nothing to choose from."""
+    return ChosenWords(word_scores=(0.0,) * len(words), words=(), fallbacks=(NO_TEXT,))
+
+
+def choose_from(words: Sequence[Word], tokens: Tokens, probs: Sequence[float], limits: SelectionConfig) -> ChosenWords:
+    """Of a text with a selectable word, from the rationale probability of each of its pieces."""
+    scores = best_piece(probs, tokens.words, words)
+    chosen = tuple(choose_words(words, scores, limits, n_read=tokens.n_words))
+    fallbacks: tuple[str, ...] = (TEXT_TRUNCATED,) if tokens.truncated else ()
+    if not chosen:
+        fallbacks += (NO_TEXT,)
+    elif scores[chosen[0]] < limits.word_threshold:
+        fallbacks += (NO_RATIONALE_TOKEN,)
+    return ChosenWords(word_scores=tuple(scores), words=chosen, fallbacks=fallbacks)
 
 
 def fuse(

@@ -66,7 +66,10 @@ class TextLayer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Transformer layers over embedded wordpieces; without a mask every position is real (no padding)."""
+    """Transformer layers over embedded wordpieces; without a mask every position is real (no padding).
+
+    Computes in the dtype of its weights and answers in that of its input.
+    """
 
     def __init__(self, n_layers: int, width: int, n_heads: int, ff_width: int) -> None:
         super().__init__()
@@ -74,9 +77,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         attend = None if attention_mask is None else attention_mask[:, None, None, :]  # (B, 1, 1, T)
+        hidden = embedded.to(next(self.parameters()).dtype)
         for layer in self.layers:
-            embedded = layer(embedded, attend)
-        return embedded
+            hidden = layer(hidden, attend)
+        return hidden.to(embedded.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import structs
 from torch import Tensor
 
 from model import patches
@@ -22,17 +23,24 @@ class EncodedExample(Example, frozen=True, kw_only=True):
 
 def encode_example(example: Example, tokenizer: WordTokenizer, size_px: int) -> EncodedExample:
     """The example with its text split and encoded and its image scaled; raises `InvalidExample`."""
-    words = tokenizer.split(example.text)
     pixel_values = None
     if example.image is not None and example.image_rationale:
         pixel_values = patches.to_pixel_values(patches.check_image(example.image), size_px)
+    return structs.replace(encode_text(example, tokenizer), pixel_values=pixel_values)
+
+
+def encode_text(example: Example, tokenizer: WordTokenizer) -> EncodedExample:
+    """The example with its text split and encoded; its image is left as it is. One that is encoded already is kept."""
+    if isinstance(example, EncodedExample):
+        return example
+    words = tokenizer.split(example.text)
     return EncodedExample(
         text=example.text,
         image=example.image,
         image_rationale=example.image_rationale,
         words=words,
         tokens=tokenizer.encode(words),
-        pixel_values=pixel_values,
+        pixel_values=None,
     )
 
 

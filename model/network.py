@@ -38,26 +38,17 @@ class TextSelector(nn.Module):
         self.class_head = nn.Linear(text.width, n_classes)
         self.space = nn.Linear(text.width, space_width)
 
-    def forward(self, embedded: Tensor, attention_mask: Tensor | None = None) -> TextSelection:
+    def forward(
+        self, embedded: Tensor, attention_mask: Tensor | None = None, lengths: Tensor | None = None
+    ) -> TextSelection:
+        """`lengths` as in `run_gru`."""
         hidden = self.encoder(embedded, attention_mask)  # (B, T, D)
-        states = self._run_gru(hidden, attention_mask)
+        states = run_gru(self.gru, hidden, attention_mask, lengths)
         return TextSelection(
             token_logits=self.token_head(states).squeeze(2),
             class_logits=self.class_head(masked_mean(hidden, attention_mask)),
             token_vectors=self.space(hidden),
         )
-
-    def _run_gru(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
-        if attention_mask is None:
-            states: Tensor = self.gru(hidden)[0]
-            return states
-        packed = nn.utils.rnn.pack_padded_sequence(
-            hidden, attention_mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        states, _ = nn.utils.rnn.pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=hidden.shape[1]
-        )
-        return states
 
 
 class ImageSelector(nn.Module):
@@ -139,6 +130,21 @@ class Network(nn.Module):
         self.image_selector = ImageSelector(image, space_width, n_classes)
         self.text_decider = TextDecider(text, n_classes, further)
         self.image_decider = ImageDecider(image, n_classes, further)
+
+
+def run_gru(gru: nn.GRU, hidden: Tensor, attention_mask: Tensor | None, lengths: Tensor | None = None) -> Tensor:
+    """A GRU's states (B, T, 2 H), never over padding; without a mask every position is real.
+
+    `lengths` (B,) on the CPU are the mask's sums, for which one on a GPU would have to be waited for.
+    """
+    if attention_mask is None:
+        states: Tensor = gru(hidden)[0]
+        return states
+    if lengths is None:
+        lengths = attention_mask.sum(1).cpu()
+    packed = nn.utils.rnn.pack_padded_sequence(hidden, lengths, batch_first=True, enforce_sorted=False)
+    states, _ = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=hidden.shape[1])
+    return states
 
 
 def head_of(decider: TextDecider | ImageDecider, task: str) -> nn.Module:

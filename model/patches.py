@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ def edges(size_px: int, n_cells: int) -> list[int]:
     return [index * size_px // n_cells for index in range(n_cells + 1)]
 
 
+@lru_cache(maxsize=1024)
 def non_empty(height: int, width: int, rows: int, cols: int) -> Tensor:
     """Which cells hold at least one pixel, (rows * cols,) bool; only images smaller than the grid lack some."""
     filled_rows = torch.tensor(edges(height, rows)).diff() > 0
@@ -38,10 +40,17 @@ def boxes(
     height: int, width: int, rows: int, cols: int, selected: Sequence[int]
 ) -> tuple[tuple[float, float, float, float], ...]:
     """The selected patches as x0, y0, x1, y1 in fractions of the image, on exact pixel borders."""
+    every = _all_boxes(height, width, rows, cols)
+    return tuple(every[k] for k in selected)
+
+
+@lru_cache(maxsize=1024)
+def _all_boxes(height: int, width: int, rows: int, cols: int) -> tuple[tuple[float, float, float, float], ...]:
     ys, xs = edges(height, rows), edges(width, cols)
     return tuple(
-        (xs[k % cols] / width, ys[k // cols] / height, xs[k % cols + 1] / width, ys[k // cols + 1] / height)
-        for k in selected
+        (xs[col] / width, ys[row] / height, xs[col + 1] / width, ys[row + 1] / height)
+        for row in range(rows)
+        for col in range(cols)
     )
 
 

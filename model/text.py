@@ -7,11 +7,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _WORD = re.compile(r"\S+")
 _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _USER = re.compile(r"(?<!\w)@\w+")
+_MARKED = re.compile(r"[&@#\uff03]|https?://|www\.", re.IGNORECASE)  # most words are not, and need none of the others
 _HASHTAG = re.compile(r"[#\uff03](\w+)")
 _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^A-Za-z\d_]+")
 _LOWER_WORD = re.compile(r"[a-z]+")
@@ -21,8 +23,7 @@ _MAX_TAG_CHARS = 48  # segmentation is quadratic; longer tags stay whole
 _MAX_FORM_CHARS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
+class Word(Struct, frozen=True, kw_only=True):
     """A whitespace-delimited word: `text[start:end]` of the original, and the form the model reads."""
 
     start: int
@@ -77,17 +78,23 @@ def split_words(text: str, segmenter: Segmenter) -> list[Word]:
 
 
 def _word(match: re.Match[str], segmenter: Segmenter) -> Word:
-    bare = html.unescape(match.group())
-    bare = _USER.sub(" ", _URL.sub(" ", bare))
-    form = html.unescape(match.group())
-    form = _USER.sub(f" {USER_FORM} ", _URL.sub(f" {URL_FORM} ", form))
-    form = _HASHTAG.sub(lambda tag: " " + " ".join(_tag_words(tag.group(1), segmenter)) + " ", form)
+    form = bare = match.group()
+    if _MARKED.search(form):
+        form, bare = _plain(html.unescape(form), segmenter)
     return Word(
         start=match.start(),
         end=match.end(),
-        form=" ".join(form.split())[:_MAX_FORM_CHARS],
+        form=form[:_MAX_FORM_CHARS],
         selectable=any(map(_is_content, bare)),
     )
+
+
+def _plain(form: str, segmenter: Segmenter) -> tuple[str, str]:
+    """What the model reads of a word with marks in it, and what of that may be evidence."""
+    bare = _USER.sub(" ", _URL.sub(" ", form))
+    form = _USER.sub(f" {USER_FORM} ", _URL.sub(f" {URL_FORM} ", form))
+    form = _HASHTAG.sub(lambda tag: " " + " ".join(_tag_words(tag.group(1), segmenter)) + " ", form)
+    return " ".join(form.split()), bare
 
 
 def _tag_words(tag: str, segmenter: Segmenter) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -13,6 +14,7 @@ from model.text import Segmenter, Word, split_words
 
 HIDDEN = "*"  # what stage 2 reads in place of hidden words
 _MAX_WORD_PIECES = 16
+_REMEMBERED_FORMS = 16_384  # posts of one crisis repeat their words
 _BERT_PIECES, _MPNET_PIECES = ("[CLS]", "[SEP]", "[PAD]"), ("<s>", "</s>", "<pad>")
 
 
@@ -42,6 +44,7 @@ class WordTokenizer:
             self.hidden_id = vocabulary[HIDDEN]
         except KeyError as error:
             raise CheckpointError(f"tokenizer.json lacks the piece {error}; take it from the same release") from error
+        self._pieces_of = lru_cache(maxsize=_REMEMBERED_FORMS)(self._encode)
         self._segmenter = Segmenter(sorted(vocabulary, key=vocabulary.__getitem__))
 
     @classmethod
@@ -59,7 +62,7 @@ class WordTokenizer:
 
     def encode(self, words: Sequence[Word]) -> Tokens:
         """All words, cut after the last one that fits `max_tokens`."""
-        return self._pack(self._pieces([word.form for word in words]))
+        return self._pack([self._pieces_of(word.form) for word in words])
 
     def encode_selected(self, words: Sequence[Word], selected: Sequence[int], *, join_hidden: bool = True) -> Tokens:
         """Selected words only; each run of hidden words becomes one `*`, so not even its length is seen.
@@ -67,20 +70,18 @@ class WordTokenizer:
         Without `join_hidden` each hidden word becomes a `*` of its own, as in the paper.
         """
         keep = set(selected)
-        pieces = iter(self._pieces([words[index].form for index in sorted(keep)]))
-        packed: list[list[int]] = []
+        packed: list[Sequence[int]] = []
         for index in range(len(words)):
             if index in keep:
-                packed.append(next(pieces))
+                packed.append(self._pieces_of(words[index].form))
             elif index == 0 or index - 1 in keep or not join_hidden:
                 packed.append([self.hidden_id])
         return self._pack(packed)
 
-    def _pieces(self, forms: list[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch(forms, add_special_tokens=False)
-        return [encoding.ids[:_MAX_WORD_PIECES] for encoding in encodings]
+    def _encode(self, form: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(form, add_special_tokens=False).ids[:_MAX_WORD_PIECES])
 
-    def _pack(self, pieces: list[list[int]]) -> Tokens:
+    def _pack(self, pieces: Sequence[Sequence[int]]) -> Tokens:
         input_ids, words = [self.cls_id], [-1]
         n_words = 0
         for index, ids in enumerate(pieces):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from model.batches import REPLAYED_STEP, padded
 from model.network import Network, masked_mean
 from model.records import CLASSES
 from model.tokens import WordTokenizer
@@ -21,6 +22,7 @@ def damage_or_casualties_prob(
 ) -> list[float]:
     """One probability per text, 0 where a text has no words; batches of similar length share a pass."""
     probs = [0.0] * len(texts)
+    step = 1 if device == "cpu" else REPLAYED_STEP
     encoded: list[tuple[int, list[int]]] = []
     for index, text in enumerate(texts):
         words = tokenizer.split(text)
@@ -29,8 +31,8 @@ def damage_or_casualties_prob(
     encoded.sort(key=lambda one: len(one[1]))
     for start in range(0, len(encoded), _BATCH):
         some = encoded[start : start + _BATCH]
-        input_ids, attention_mask = _padded([ids for _, ids in some], tokenizer.pad_id)
-        class_probs = _class_probs(network, input_ids.to(device), attention_mask.to(device))  # (B, 5)
+        batch = padded([ids for _, ids in some], tokenizer.pad_id, step=step).to(device)
+        class_probs = _class_probs(network, batch.input_ids, batch.mask)  # (B, 5)
         for (index, _), prob in zip(some, class_probs[:, list(_URGENT)].sum(1).tolist(), strict=True):
             probs[index] = min(1.0, prob)
     return probs
@@ -42,11 +44,3 @@ def _class_probs(network: Network, input_ids: Tensor, attention_mask: Tensor) ->
     hidden = selector.encoder(network.embeddings(input_ids), attention_mask)  # (B, T, D)
     probs: Tensor = selector.class_head(masked_mean(hidden, attention_mask)).softmax(1)
     return probs
-
-
-def _padded(ids: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids (B, T) and the mask of the real ones (B, T)."""
-    lengths = torch.tensor([len(one) for one in ids])
-    T = int(lengths.max())
-    input_ids = torch.tensor([one + [pad_id] * (T - len(one)) for one in ids])
-    return input_ids, torch.arange(T)[None, :] < lengths[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +37,33 @@ class VisionLayer(nn.Module):
         return summed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A patch mask as what is gathered by it; making one from a mask on a GPU waits for the GPU."""
+
+    order: Tensor  # (B, N) indices of kept patches in grid order, then of others where a row keeps fewer than N
+    attend: Tensor | None  # (B, 1, 1, 1 + N) bool, False for those others; None when there are none
+
+    @classmethod
+    def of(cls, keep: Tensor) -> Kept:
+        """From a mask (B, P), True = kept."""
+        counts = keep.sum(1)
+        n_kept = int(counts.max())
+        order = keep.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :n_kept]
+        if int(counts.min()) == n_kept:
+            return cls(order=order, attend=None)
+        real = torch.arange(n_kept + 1, device=keep.device) <= counts[:, None]  # (B, 1 + N)
+        return cls(order=order, attend=real[:, None, None, :])
+
+    def to(self, device: str) -> Kept:
+        return Kept(order=self.order.to(device), attend=None if self.attend is None else self.attend.to(device))
+
+
 class VisionTower(nn.Module):
-    """Square images to states of [CLS] and of the patches kept; what was not kept is never embedded."""
+    """Square images to states of [CLS] and of the patches kept; what was not kept is never embedded.
+
+    Computes in the dtype of its weights and answers in that of its input.
+    """
 
     def __init__(self, *, size_px: int, patch_px: int, width: int, n_layers: int, n_heads: int) -> None:
         super().__init__()
@@ -48,34 +74,32 @@ class VisionTower(nn.Module):
         self.norm = nn.LayerNorm(width, eps=_LAYER_NORM_EPS)
         self.layers = nn.ModuleList(VisionLayer(width, n_heads) for _ in range(n_layers))
 
-    def forward(self, pixel_values: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, pixel_values: Tensor, keep: Tensor | Kept | None = None) -> Tensor:
         """The last layer's states; see `states`."""
         *_, last = self.states(pixel_values, keep)
         return last
 
-    def states(self, pixel_values: Tensor, keep: Tensor | None = None) -> Iterator[Tensor]:
+    def states(self, pixel_values: Tensor, keep: Tensor | Kept | None = None) -> Iterator[Tensor]:
         """(B, 3, S, S) and patch mask (B, P), True = kept, to each layer's (B, 1 + N, D); N is the most kept.
 
         Patches come in grid order; rows that keep fewer than N end in states that nothing attends to.
         """
         B, side, px = len(pixel_values), self.side, self.patches.kernel_size[0]
-        pixels = pixel_values.reshape(B, 3, side, px, side, px).permute(0, 2, 4, 1, 3, 5)  # (B, side, side, 3, px, px)
+        pixels = (
+            pixel_values.to(self.norm.weight.dtype).reshape(B, 3, side, px, side, px).permute(0, 2, 4, 1, 3, 5)
+        )  # (B, side, side, 3, px, px)
         pixels, positions = pixels.flatten(1, 2), self.positions[1:].expand(B, -1, -1)  # (B, P, ...), (B, P, D)
         attend = None
         if keep is not None:
-            counts = keep.sum(1)
-            n_kept = int(counts.max())
-            order = keep.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :n_kept]
-            rows = torch.arange(B, device=order.device)[:, None]
-            pixels, positions = pixels[rows, order], positions[rows, order]
-            if int(counts.min()) < n_kept:
-                real = torch.arange(n_kept + 1, device=keep.device) <= counts[:, None]  # (B, 1 + N)
-                attend = real[:, None, None, :]
+            kept = keep if isinstance(keep, Kept) else Kept.of(keep)
+            rows = torch.arange(B, device=pixels.device)[:, None]
+            pixels, positions = pixels[rows, kept.order], positions[rows, kept.order]
+            attend = kept.attend
         embedded = F.linear(pixels.flatten(2), self.patches.weight.flatten(1), self.patches.bias) + positions
         hidden = self.norm(torch.cat([(self.first + self.positions[0]).expand(B, 1, -1), embedded], dim=1))
         for layer in self.layers:
             hidden = layer(hidden, attend)
-            yield hidden
+            yield hidden.to(pixel_values.dtype)
 
 
 def cells_to_patches(cells: Tensor, cells_side: int, patches_side: int) -> Tensor:

@@ -93,6 +93,7 @@ def load_classifier(settings: Settings) -> Classifier:
             Path(settings.checkpoint), device=settings.device, n_threads=settings.threads or None
         )
         warm_up(classifier, Example(text="bridge down", image=np.zeros((64, 64, 3), dtype=np.uint8)))
+        warm_up(classifier, Example(text="bridge down"))
     except (ModelError, RuntimeError) as error:
         raise StartError(f"the classifier cannot be loaded: {error}") from error
     check_modes(settings, classifier)

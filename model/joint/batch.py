@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.batches import padded
 from model.joint.states import Grid, Inputs
 
 
@@ -23,15 +24,12 @@ class Item:
 
 def collate(items: Sequence[Item], *, pad_id: int, patch_px: int) -> Inputs:
     """All items must bring the same kind of image, pixels or seen patches, where they bring one."""
-    B, T = len(items), max(len(item.input_ids) for item in items)
-    input_ids = torch.full((B, T), pad_id)
-    attention_mask = torch.zeros(B, T, dtype=torch.bool)
-    for row, item in enumerate(items):
-        input_ids[row, : len(item.input_ids)] = torch.tensor(item.input_ids)
-        attention_mask[row, : len(item.input_ids)] = True
+    B = len(items)
+    text = padded([item.input_ids for item in items], pad_id)
+    input_ids, attention_mask, lengths = text.input_ids, text.mask, text.lengths
     rows, cols = max(item.grid[0] for item in items), max(item.grid[1] for item in items)
     if rows * cols == 0:
-        return Inputs(input_ids=input_ids, attention_mask=attention_mask)
+        return Inputs(input_ids=input_ids, attention_mask=attention_mask, lengths=lengths)
     H, W = rows * patch_px, cols * patch_px
     pixel_mask = torch.zeros(B, H, W, dtype=torch.bool)
     pixel_values = seen = None
@@ -51,6 +49,7 @@ def collate(items: Sequence[Item], *, pad_id: int, patch_px: int) -> Inputs:
     return Inputs(
         input_ids=input_ids,
         attention_mask=attention_mask,
+        lengths=lengths,
         pixel_values=pixel_values,
         pixel_mask=pixel_mask,
         seen=seen,

@@ -16,6 +16,7 @@ from torch import Tensor
 from model import patches
 from model.classifier import Selection, merge_spans, task_probs
 from model.errors import ModelError
+from model.inputs import words_of
 from model.joint import folder
 from model.joint.config import JointConfig
 from model.joint.evidence import Kit, read, select, shown
@@ -104,7 +105,7 @@ class JointClassifier:
         with self._autocast():
             logits = self.network.decider(evidence.inputs)
         scales = {HUMANITARIAN: self.config.temperature}
-        return {task: _softmax(logits[task][0].double().cpu() / scales.get(task, 1.0)) for task in tasks}
+        return {task: softmax(logits[task][0].double().cpu() / scales.get(task, 1.0)) for task in tasks}
 
     def _prior(self, task: str) -> npt.NDArray[np.float64]:
         n_classes = len(self.config.tasks[task])
@@ -112,7 +113,9 @@ class JointClassifier:
 
     def _predict_one(self, example: Example) -> Prediction:
         selection = self.select(example)
-        probs = self.decide(self.mask(example, selection))
+        return self._told(example, selection, self.decide(self.mask(example, selection)))
+
+    def _told(self, example: Example, selection: Selection, probs: npt.NDArray[np.float64]) -> Prediction:
         rationale = None
         if example.image is not None:
             height, width = example.image.shape[:2]
@@ -127,7 +130,7 @@ class JointClassifier:
         return Prediction(
             label=self.classes[int(probs.argmax())],
             probs=dict(zip(self.classes, probs.tolist(), strict=True)),
-            spans=merge_spans(self.tokenizer.split(example.text), selection),
+            spans=merge_spans(words_of(example, self.tokenizer), selection),
             image=rationale,
             fallbacks=selection.fallbacks,
         )
@@ -138,7 +141,8 @@ class JointClassifier:
         )
 
 
-def _softmax(logits: Tensor) -> npt.NDArray[np.float64]:
+def softmax(logits: Tensor) -> npt.NDArray[np.float64]:
+    """Probabilities of one row of logits (C,); raises `ModelError` for what is not finite."""
     if not torch.isfinite(logits).all():
         raise ModelError("the network produced a value that is not finite; the checkpoint is damaged")
     probs: npt.NDArray[np.float64] = logits.softmax(0).numpy()

@@ -65,7 +65,9 @@ class DualEncoder(JointEncoder):
     def join(self, input_ids: Tensor, attention_mask: Tensor, seen: Tensor | None, patch_mask: Tensor) -> JointStates:
         B, rows, cols = patch_mask.shape  # batch, patch rows, patch columns
         T = input_ids.shape[1]  # tokens
-        hidden: Tensor = self.text(input_ids=input_ids, attention_mask=attention_mask.long()).last_hidden_state
+        hidden: Tensor = self.text(
+            input_ids=input_ids, attention_mask=_added(attention_mask, self.text.dtype)
+        ).last_hidden_state
         tokens: Tensor = self.token_space(hidden)  # (B, T, D)
         patches: Tensor = tokens[:, :0] if seen is None else self.patch_space(seen)  # (B, P, D)
         flat = patch_mask.flatten(1)
@@ -93,3 +95,8 @@ class DualEncoder(JointEncoder):
 
     def word_embedding(self) -> nn.Embedding:
         return self.text.get_input_embeddings()  # type: ignore[no-any-return]
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What masks attention (B, 1, 1, T) by being added; a mask of two axes would be looked into, and waited for."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)[:, None, None, :]

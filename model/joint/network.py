@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.joint.states import Inputs, JointEncoder, JointStates
+from model.network import run_gru
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,20 +33,15 @@ class Selector(nn.Module):
         states = self.encoder.encode(inputs)
         pooled = states.pooled.float()
         return Selected(
-            token_logits=self._score(states.token_states, inputs.attention_mask),
+            token_logits=self._score(states.token_states, inputs),
             class_logits={task: head(pooled) for task, head in self.class_heads.items()},
             states=states,
         )
 
-    def _score(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+    def _score(self, tokens: Tensor, inputs: Inputs) -> Tensor:
         """The GRU runs in float32 whatever the precision, and never over padding."""
         with torch.autocast(tokens.device.type, enabled=False):
-            packed = nn.utils.rnn.pack_padded_sequence(
-                tokens.float(), attention_mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
-            )
-            states, _ = nn.utils.rnn.pad_packed_sequence(
-                self.gru(packed)[0], batch_first=True, total_length=tokens.shape[1]
-            )
+            states = run_gru(self.gru, tokens.float(), inputs.attention_mask, inputs.lengths)
             scores: Tensor = self.token_head(states).squeeze(2)
         return scores
 

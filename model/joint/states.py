@@ -19,9 +19,10 @@ class Inputs:
     pixel_values: Tensor | None = None  # (B, 3, H, W), zero where an image is padded or absent
     pixel_mask: Tensor | None = None  # (B, H, W) bool, True = inside an image
     seen: Tensor | None = None  # (B, P, C) cached `JointEncoder.see`, in place of pixels
+    lengths: Tensor | None = None  # (B,) the mask's sums, on the CPU; None: to be summed
 
     def to(self, device: str) -> Inputs:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lengths"}
         return replace(self, **{key: value.to(device) for key, value in values.items() if value is not None})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -41,6 +42,11 @@ class Arena:
     checkpoint: str = ""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the classifier runs on a GPU."""
+        return self.device.startswith("cuda")
+
     def run_name(self, name: str) -> str:
         """Return a name that no other run has."""
         return f"{name}-{next(self._numbers)}"
@@ -63,6 +69,7 @@ class Arena:
             checkpoint=self.checkpoint,
             device=self.device,
             max_batch=max_batch,
+            image_processes=max(1, (os.cpu_count() or 1) // 2) if self.on_gpu else 1,
             web_port=free_port(),
         )
 

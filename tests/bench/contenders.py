@@ -162,7 +162,8 @@ def command(name: str, terms: Terms) -> list[str]:
 
 def environment(terms: Terms) -> dict[str, str]:
     """Return the environment of a contender, with its numbers of threads pinned."""
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environ[variable] = str(terms.threads)
     return environ

@@ -13,8 +13,15 @@ from transformers.models.bert.modeling_bert import BertEncoder
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 
 from model import Example, RationaleClassifier, checkpoint
+from model.batched import BatchedRationaleClassifier
+from model.config import ModelConfig
 from model.encoders import LAYER_NORM_EPS, TextEncoder
-from model.vision import VisionTower
+from model.joint import folder
+from model.joint.batched import BatchedJointClassifier
+from model.network import Network
+from model.tokens import WordTokenizer
+from model.vision import Kept, VisionTower
+from workers.device import Classifier
 
 
 class PlainText(nn.Module):
@@ -42,8 +49,10 @@ class PlainText(nn.Module):
             _copy(layer.output_norm, theirs.output.LayerNorm)
 
     def forward(self, embedded: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        assert attention_mask is None  # one post at a time
-        hidden: Tensor = self.encoder(embedded).last_hidden_state
+        added = None
+        if attention_mask is not None:
+            added = torch.where(attention_mask, 0.0, torch.finfo(embedded.dtype).min)[:, None, None, :]
+        hidden: Tensor = self.encoder(embedded, attention_mask=added).last_hidden_state
         return hidden
 
 
@@ -81,24 +90,44 @@ class PlainVision(nn.Module):
             _copy(layer.up, theirs.mlp.fc1)
             _copy(layer.down, theirs.mlp.fc2)
 
-    def forward(self, pixel_values: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, pixel_values: Tensor, keep: Tensor | Kept | None = None) -> Tensor:
         hidden: Tensor = self.model(pixel_values).last_hidden_state
         return hidden
 
 
 def plain_classifier(path: Path) -> RationaleClassifier:
     """The checkpoint with plain modules in both stages; its other code is ours."""
+    return RationaleClassifier(*_plain(path), exact=True)
+
+
+def plain_batched(path: Path, device: str) -> BatchedRationaleClassifier:
+    """The same, many posts in a pass."""
+    return BatchedRationaleClassifier(*_plain(path), device=device, exact=True, replays=False)
+
+
+def eager_joint(path: Path, device: str) -> BatchedJointClassifier:
+    """A `dual` checkpoint's own transformers modules in fp32 and eager, many posts in a pass."""
+    network, config, tokenizer = folder.load(path)
+    for stage in (network.selector, network.decider):
+        for tower in (stage.encoder.text, stage.encoder.vision):
+            tower.set_attn_implementation("eager")
+    return BatchedJointClassifier(
+        network, config, tokenizer, device=device, precision="float32", compiles=False, replays=False
+    )
+
+
+def _plain(path: Path) -> tuple[Network, ModelConfig, WordTokenizer]:
     network, config, tokenizer = checkpoint.load(path)
     network.text_selector.encoder = PlainText(network.text_selector.encoder)  # type: ignore[assignment]
     network.text_decider.encoder = PlainText(network.text_decider.encoder)  # type: ignore[assignment]
     network.image_decider.tower = PlainVision(network.image_decider.tower, config.image.size_px)  # type: ignore[assignment]
-    return RationaleClassifier(network, config, tokenizer, exact=True)
+    return network, config, tokenizer
 
 
-def rates(classifiers: Sequence[RationaleClassifier], examples: Sequence[Example], n_runs: int) -> list[list[float]]:
+def rates(classifiers: Sequence[Classifier], examples: Sequence[Example], n_runs: int) -> list[list[float]]:
     """Posts/s of each classifier, in turns within one run."""
     for classifier in classifiers:
-        classifier.predict(examples[:2])
+        classifier.predict(examples)
     found: list[list[float]] = [[] for _ in classifiers]
     for _ in range(n_runs):
         for classifier, runs in zip(classifiers, found, strict=True):

@@ -11,6 +11,7 @@ from tests.bench.contenders import Run, measured, printed
 from tests.bench.plan import Plan
 from tests.bench.posts import Supply, load
 from tests.bench.summary import Findings
+from tests.bench.terms import Terms
 from tests.bench.wire import TITLES
 from workers.settings import load_settings
 
@@ -18,11 +19,12 @@ log = logging.getLogger(__name__)
 
 _PEERS = ("quix", "bytewax", "aiokafka", "faust")
 _STALL_S = 120.0
+_GPU_BATCH = 512
 
 
 async def classify(arena: Arena, supply: Supply, plan: Plan, findings: Findings) -> None:
     """Measure the classifier alone and the whole worker in turn, then the peers."""
-    max_batch = load_settings({}, environ={}).max_batch
+    max_batch = _GPU_BATCH if arena.on_gpu else load_settings({}, environ={}).max_batch
     source = "classify.posts"
     n_posts = await _pilot(arena, supply, plan, max_batch)
     await arena.make_topic(source, N_PARTITIONS)
@@ -30,7 +32,7 @@ async def classify(arena: Arena, supply: Supply, plan: Plan, findings: Findings)
     alone: list[dict[str, Any]] = []
     ours: list[Run] = []
     for _ in range(plan.repetitions):
-        terms = arena.terms("classify", source=source, name=arena.run_name("alone"), classifier="checkpoint")
+        terms = _alone(arena, source, max_batch)
         alone.append(await printed(arena, "alone", terms, timeout_s=600))
         ours.append(await _run(arena, "worker", source, n_posts, max_batch, supply))
         log.info("classifier alone %.1f, end to end %.1f posts/s", alone[-1]["posts_per_s"], ours[-1].rate_per_s)
@@ -63,7 +65,7 @@ def _told(rate_per_s: float, alone: list[dict[str, Any]]) -> float:
 
 def _enter(findings: Findings, arena: Arena, alone: list[dict[str, Any]], ours: list[Run]) -> None:
     rates = [one["posts_per_s"] for one in alone]
-    kind = "gpu" if arena.device.startswith("cuda") else "cpu"
+    kind = "gpu" if arena.on_gpu else "cpu"
     findings.key(
         f"end_to_end_over_classifier_{kind}",
         [run.rate_per_s / rate for run, rate in zip(ours, rates, strict=True)],
@@ -90,15 +92,21 @@ def _enter(findings: Findings, arena: Arena, alone: list[dict[str, Any]], ours: 
 async def _pilot(arena: Arena, supply: Supply, plan: Plan, max_batch: int) -> int:
     """Return how many posts the classifier alone can do in the planned time."""
     source = "pilot.posts"
+    if arena.on_gpu:
+        return plan.n_classified
     n_posts = min(plan.n_classified, 2 * max_batch)
     if n_posts == plan.n_classified:
         return n_posts
     await arena.make_topic(source, N_PARTITIONS)
     await load(arena.kafka, source, N_PARTITIONS, supply.posts(n_posts))
-    terms = arena.terms("classify", source=source, name=arena.run_name("pilot"), classifier="checkpoint")
-    rate_per_s = (await printed(arena, "alone", terms, timeout_s=600))["posts_per_s"]
+    rate_per_s = (await printed(arena, "alone", _alone(arena, source, max_batch), timeout_s=600))["posts_per_s"]
     await arena.remove_topics(source)
     return max(n_posts, min(plan.n_classified, int(plan.classify_s * rate_per_s)))
+
+
+def _alone(arena: Arena, source: str, max_batch: int) -> Terms:
+    name = arena.run_name("alone")
+    return arena.terms("classify", source=source, name=name, classifier="checkpoint", max_batch=max_batch)
 
 
 async def _run(arena: Arena, name: str, source: str, n_posts: int, max_batch: int, supply: Supply) -> Run:

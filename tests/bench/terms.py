@@ -29,6 +29,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     threads: int = 1
     max_batch: int = 32
+    image_processes: int = 1
     web_port: int = 0
     stop_after: int = 0
 

@@ -22,6 +22,7 @@ def main() -> int:
         "web_port": terms.web_port,
         "max_batch": terms.max_batch,
         "max_in_flight": max(_IN_FLIGHT, 8 * terms.max_batch),
+        "image_processes": terms.image_processes,
         "threads": terms.threads,
         "device": terms.device,
         "log_level": "warning",

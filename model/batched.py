@@ -30,9 +30,10 @@ from model.patches import BLANK
 from model.records import Example, Pixels, Prediction
 from model.replayed import Replayed, ReplayedModule
 from model.scaling import ImageStack
+from model.sending import Answer, sent
 from model.tokens import WordTokenizer
 from model.transport import cosine_cost, ipot, patch_scores
-from model.turns import Answer, Turns, by_likeness
+from model.turns import Turns, by_likeness
 from model.vision import Kept, VisionTower, cells_to_patches
 
 
@@ -141,8 +142,10 @@ class BatchedRationaleClassifier(RationaleClassifier):
             owners[row, : len(example.tokens.words)] = example.tokens.words
             words[row, : n_words[row]] = True
             rationale[row, list(one.words)] = True
-        masks = (torch.from_numpy(array).to(self._device) for array in (owners, words, rationale))
-        (scores,) = self._scored(token_vectors, *masks, seen.patch_vectors, seen.class_logits, filled.to(self._device))
+        masks = (sent(torch.from_numpy(array), self._device) for array in (owners, words, rationale))
+        (scores,) = self._scored(
+            token_vectors, *masks, seen.patch_vectors, seen.class_logits, sent(filled, self._device)
+        )
         return scores
 
     def _transport(
@@ -187,7 +190,7 @@ class BatchedRationaleClassifier(RationaleClassifier):
                 row[list(selection.patches)] = True
             decider = network.image_decider
             cells = Kept.of(cells_to_patches(keep, decider.rows, decider.tower.side)).to(self._device)
-            states = decider.tower(normalised(stack.scaled(keep.to(self._device))), cells)
+            states = decider.tower(normalised(stack.scaled(sent(keep, self._device))), cells)
             image = decider.class_head(states[:, 0])
         return _log_probs(text), None if image is None else _log_probs(image)
 
@@ -211,8 +214,9 @@ class ReplayedTower(nn.Module):
         self.tower, self.side = tower, tower.side
         self._replayed = Replayed(lambda pixels, order, attend: (tower(pixels, Kept(order=order, attend=attend)),))
 
-    def forward(self, pixel_values: Tensor, kept: Kept) -> Tensor:
+    def forward(self, pixel_values: Tensor, keep: Tensor | Kept) -> Tensor:
         """As `VisionTower.forward`."""
+        kept = keep if isinstance(keep, Kept) else Kept.of(keep)
         (states,) = self._replayed(pixel_values, kept.order, kept.attend)
         return states
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.sending import sent
+
 _POOL = 32  # batches sorted by length together
 REPLAYED_STEP = 16  # what is replayed on a GPU comes in lengths that are multiples of this, so that few graphs do
 
@@ -41,7 +43,7 @@ class Padded:
     lengths: Tensor  # (B,) always on the CPU
 
     def to(self, device: str) -> Padded:
-        return Padded(input_ids=self.input_ids.to(device), mask=self.mask.to(device), lengths=self.lengths)
+        return Padded(input_ids=sent(self.input_ids, device), mask=sent(self.mask, device), lengths=self.lengths)
 
 
 def padded(ids: Sequence[list[int]], pad_id: int, *, step: int = 1) -> Padded:

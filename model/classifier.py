@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -109,9 +109,7 @@ class RationaleClassifier:
         self.alert_threshold = config.alert_threshold
 
     @classmethod
-    def load(
-        cls, path: Path, *, device: str = "cpu", n_threads: int | None = None, exact: bool = False
-    ) -> RationaleClassifier:
+    def load(cls, path: Path, *, device: str = "cpu", n_threads: int | None = None, exact: bool = False) -> Self:
         """Reads a checkpoint folder or raises `CheckpointError`; n_threads is set for the whole process.
 
         `exact` keeps to float32 products where int8 and bf16 would be quicker.

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 
 from model import checkpoint
 from model.batched import BatchedRationaleClassifier
 from model.classifier import RationaleClassifier
 from model.errors import CheckpointError
+from model.records import Example
 
 if TYPE_CHECKING:
+    from model.joint.batched import BatchedJointClassifier
     from model.joint.classifier import JointClassifier
+
+_WARM_WORDS = (14, 30, 46)  # of most posts' lengths; graphs for others are made when they come
+_WARM_EDGE_PX = 384
+B = TypeVar("B", BatchedRationaleClassifier, "BatchedJointClassifier")
 
 
 def load_classifier(
@@ -25,9 +32,10 @@ def load_classifier(
     """
     on_gpu = torch.device(device).type == "cuda"
     kind = checkpoint.read_config(Path(path)).get("kind")
+    if kind is None and on_gpu:
+        return _warmed(BatchedRationaleClassifier.load(path, device=device, n_threads=n_threads))
     if kind is None:
-        shipped = BatchedRationaleClassifier if on_gpu else RationaleClassifier
-        return shipped.load(path, device=device, n_threads=n_threads)
+        return RationaleClassifier.load(path, device=device, n_threads=n_threads)
     if kind != "joint":
         raise CheckpointError(f"{Path(path) / checkpoint.CONFIG}: kind {kind!r} is unknown; update Sitrep or re-train")
     # transformers takes seconds to import; the shipped kind does without it
@@ -37,5 +45,14 @@ def load_classifier(
 
     config = JointConfig.parse(checkpoint.read_config(Path(path)))
     if on_gpu and BatchedJointClassifier.serves(config):
-        return BatchedJointClassifier.load(path, device=device, n_threads=n_threads, precision="bf16")
+        return _warmed(BatchedJointClassifier.load(path, device=device, n_threads=n_threads, precision="bf16"))
     return JointClassifier.load(path, device=device, n_threads=n_threads)
+
+
+def _warmed(classifier: B) -> B:
+    """The classifier, once what full batches need on a GPU is compiled and captured: their first would take seconds."""
+    image = np.zeros((_WARM_EDGE_PX, _WARM_EDGE_PX, 3), dtype=np.uint8)
+    for n_words in _WARM_WORDS:
+        for picture in (None, image):
+            classifier.predict([Example(text="flood " * n_words, image=picture)] * classifier.part_size)
+    return classifier

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model.config import ImageConfig, ModelConfig, TextConfig
 from model.encoders import Embeddings, LiteEncoder, TextEncoder
 from model.records import HUMANITARIAN
+from model.sending import sent
 from model.vision import VisionTower, cells_to_patches
 
 
@@ -142,9 +143,12 @@ def run_gru(gru: nn.GRU, hidden: Tensor, attention_mask: Tensor | None, lengths:
         return states
     if lengths is None:
         lengths = attention_mask.sum(1).cpu()
-    packed = nn.utils.rnn.pack_padded_sequence(hidden, lengths, batch_first=True, enforce_sorted=False)
+    # sorted here, since packing would copy its own order to a GPU and wait
+    order = lengths.argsort(descending=True, stable=True)
+    by_length = hidden[sent(order, hidden.device)]
+    packed = nn.utils.rnn.pack_padded_sequence(by_length, lengths[order], batch_first=True)
     states, _ = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=hidden.shape[1])
-    return states
+    return states[sent(order.argsort(), hidden.device)]
 
 
 def head_of(decider: TextDecider | ImageDecider, task: str) -> nn.Module:

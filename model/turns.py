@@ -6,43 +6,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-
 from model.inputs import EncodedExample
 
 T = TypeVar("T")
 Turns = Generator[None, None, T]  # yields once its work is queued and its answers are on their way
 
 _AT_ONCE = 2  # parts whose work is queued at a time
-
-
-class Answer:
-    """A tensor on its way from the device; `get` waits for it alone, not for what was queued after it.
-
-    Half precision comes as float32.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        if tensor.is_floating_point():
-            tensor = tensor.float()
-        self._event = None
-        if tensor.device.type == "cuda":
-            self._value = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            self._value.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
-        else:
-            self._value = tensor
-
-    def get(self) -> npt.NDArray[np.generic]:
-        """The values, once they are there."""
-        if self._event is not None:
-            self._event.synchronize()
-        values: npt.NDArray[np.generic] = self._value.numpy()
-        return values
 
 
 def in_turns(parts: Sequence[Turns[T]]) -> list[T]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.sending import sent
+
 _LAYER_NORM_EPS = 1e-5
 _QUICK_GELU = 1.702
 
@@ -56,7 +58,8 @@ class Kept:
         return cls(order=order, attend=real[:, None, None, :])
 
     def to(self, device: str) -> Kept:
-        return Kept(order=self.order.to(device), attend=None if self.attend is None else self.attend.to(device))
+        attend = None if self.attend is None else sent(self.attend, device)
+        return Kept(order=sent(self.order, device), attend=attend)
 
 
 class VisionTower(nn.Module):

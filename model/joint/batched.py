@@ -24,8 +24,9 @@ from model.joint.states import Inputs, JointEncoder, JointStates
 from model.records import HUMANITARIAN, Example, Prediction
 from model.replayed import Replayed
 from model.scaling import ImageStack
+from model.sending import Answer, sent
 from model.tokens import WordTokenizer
-from model.turns import Answer, Turns, by_likeness
+from model.turns import Turns, by_likeness
 
 
 class BatchedJointClassifier(JointClassifier):
@@ -123,10 +124,10 @@ class BatchedJointClassifier(JointClassifier):
             chosen = torch.zeros(len(items), stack.grid[0] * stack.grid[1], dtype=torch.bool)
             for row, selection in zip(chosen.numpy(), selections, strict=True):
                 row[list(selection.patches)] = True
-            keep, seen = chosen.to(device), chosen.any(1)
+            keep, seen = sent(chosen, device), chosen.any(1)
         levels = stack.scaled(keep).float()
         dtype = next(self.network.decider.encoder.parameters()).dtype
-        mask = seen.to(device)[:, None, None].expand(-1, config.size_px, config.size_px)
+        mask = sent(seen, device)[:, None, None].expand(-1, config.size_px, config.size_px)
         return replace(inputs, pixel_values=(levels * self._gain + self._shift).to(dtype), pixel_mask=mask)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,7 @@ class JointClassifier:
     @classmethod
     def load(
         cls, path: Path, *, device: str = "cpu", n_threads: int | None = None, precision: Precision = "float32"
-    ) -> JointClassifier:
+    ) -> Self:
         """Reads a checkpoint folder or raises `CheckpointError`; n_threads is set for the whole process."""
         if n_threads is not None:
             torch.set_num_threads(n_threads)

@@ -25,9 +25,10 @@ from model.joint.states import Grid, Inputs
 from model.joint.transfer import heatmap, real_tokens, score_patches, token_rationale
 from model.records import HUMANITARIAN, Example, Pixels
 from model.selection import best_piece, choose_words
+from model.sending import Answer, sent
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
-from model.turns import Answer, Turns, in_turns
+from model.turns import Turns, in_turns
 
 # a row's patch scores, chosen patches, and whether the map told no patch from another
 _Map = tuple[tuple[float, ...], tuple[int, ...], bool]
@@ -182,15 +183,15 @@ def _choosing_patches(
     """The map of each row, over the row's own grid; see `_Map`."""
     states, T = out.states, out.token_logits.shape[1]
     device = states.patch_mask.device
-    word_mask = torch.stack([real_tokens(owners, T) for owners, _ in rationales]).to(device)
-    rationale = torch.stack([token_rationale(owners, chosen, T) for owners, chosen in rationales]).to(device)
+    word_mask = sent(torch.stack([real_tokens(owners, T) for owners, _ in rationales]), device)
+    rationale = sent(torch.stack([token_rationale(owners, chosen, T) for owners, chosen in rationales]), device)
     full = np.zeros((len(rows), states.patch_mask.shape[1]), dtype=bool)
     cells = [_cells(readings[k].item.grid, states.grid[1]) for k in rows]
     for n, k in enumerate(rows):
         filled = readings[k].full_patches
         assert filled is not None
         full[n, cells[n][filled.numpy()]] = True
-    patch_mask = torch.from_numpy(full).to(device)
+    patch_mask = sent(torch.from_numpy(full), device)
     if kit.transfer.method == "off":
         scores, weights = patch_mask.float(), patch_mask.float()
         flat = torch.zeros(len(rows), dtype=torch.bool)
@@ -203,7 +204,7 @@ def _choosing_patches(
         heat = heatmap(scores, patch_mask, kit.transfer)
         weights, flat = heat.weights, heat.flat
     else:
-        index = torch.tensor(rows, device=device)
+        index = sent(torch.tensor(rows), device)
         scores, weights, flat = score(
             states.token_space[index], states.patch_space[index], word_mask, rationale, patch_mask
         )
@@ -268,8 +269,9 @@ def _selection(
 def _describe(inputs: Inputs, rows: Sequence[int], kit: Kit) -> tuple[Inputs, list[int]]:
     """The images of those rows, each with the class descriptions for its text."""
     tokens = kit.tokenizer.encode(kit.tokenizer.split(" ".join(_DESCRIPTIONS)))
-    input_ids = torch.tensor([tokens.input_ids] * len(rows), device=inputs.input_ids.device)
-    index = torch.tensor(rows, device=inputs.input_ids.device)
+    device = inputs.input_ids.device
+    input_ids = sent(torch.tensor([tokens.input_ids] * len(rows)), device)
+    index = sent(torch.tensor(rows), device)
     images = {name: getattr(inputs, name) for name in ("pixel_values", "pixel_mask", "seen")}
     own = {name: None if value is None else value[index] for name, value in images.items()}
     described = Inputs(input_ids=input_ids, attention_mask=torch.ones_like(input_ids, dtype=torch.bool), **own)

@@ -95,8 +95,10 @@ def fit(
                     saved_at = time.monotonic()
             _end_epoch(module, score, progress, epoch, n_batches)
             bar.set_postfix_str(", ".join(f"{key} {value:.3f}" for key, value in progress.history[-1].items()))
-            _save(module, optimizer, schedule, progress, plan)
-            saved_at = time.monotonic()
+            ended = progress.step >= n_steps or progress.n_stale >= training.patience
+            if ended or time.monotonic() - saved_at >= training.save_every_s:
+                _save(module, optimizer, schedule, progress, plan)
+                saved_at = time.monotonic()
     if progress.best:
         module.load_state_dict(progress.best)
     module.eval()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 
 from torch import Tensor, nn
 
+from model.sending import sent
+
 Grid = tuple[int, int]  # rows, cols
 
 
@@ -23,7 +25,7 @@ class Inputs:
 
     def to(self, device: str) -> Inputs:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "lengths"}
-        return replace(self, **{key: value.to(device) for key, value in values.items() if value is not None})
+        return replace(self, **{key: sent(value, device) for key, value in values.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +76,19 @@ class JointEncoder(nn.Module, ABC):
 
     def encode(self, inputs: Inputs) -> JointStates:
         seen = inputs.seen
-        if seen is None and inputs.pixel_values is not None:
-            seen = self.see(inputs.pixel_values)
+        if seen is None and inputs.pixel_values is not None and inputs.pixel_mask is not None:
+            seen = self._see_pictured(inputs.pixel_values, inputs.pixel_mask.flatten(1).any(1))
         if inputs.pixel_mask is None:
             patch_mask = inputs.attention_mask.new_zeros(len(inputs.input_ids), 0, 0)
         else:
             patch_mask = inputs.pixel_mask[:, :: self.patch_px, :: self.patch_px]  # (B, rows, cols)
         return self.join(inputs.input_ids, inputs.attention_mask, seen, patch_mask)
+
+    def _see_pictured(self, pixel_values: Tensor, pictured: Tensor) -> Tensor:
+        """`see` for the rows that have an image, which are few in most posts' batches; zeros, all masked, elsewhere."""
+        if pictured.all():
+            return self.see(pixel_values)
+        some = self.see(pixel_values[pictured])
+        seen = some.new_zeros(len(pictured), *some.shape[1:])
+        seen[pictured] = some
+        return seen

@@ -70,7 +70,7 @@ FULL = Plan(
 )
 
 # the classifier is quick there, and its start is what takes time
-ON_GPU = replace(FULL, repetitions=2, peer_repetitions=0, n_classified=8_000)
+ON_GPU = replace(FULL, repetitions=1, peer_repetitions=0, n_classified=6_000)
 
 SHORT = Plan(
     repetitions=1,

@@ -82,3 +82,12 @@ def test_word_means_equal_those_of_one_post(tiny: RationaleClassifier) -> None:
     stage = tiny.network.text_selector(embedded)
     means = word_means(stage.token_vectors, torch.tensor([tokens.words]), tokens.n_words)
     torch.testing.assert_close(means, word_vectors(tokens, stage))
+
+
+def test_single_stages_work_as_alone(tiny_path: Path, posts: list[Example]) -> None:
+    alone, together = RationaleClassifier.load(tiny_path, exact=True), _batched(tiny_path, "cpu")
+    for post in posts:
+        selection = alone.select(post)
+        assert together.select(post).words == selection.words
+        evidence = alone.mask(post, selection)
+        assert together.decide(evidence) == pytest.approx(alone.decide(evidence), abs=1e-5)

@@ -15,6 +15,7 @@ from stream.reader import read_topic
 from tests.bench.terms import Terms, terms_from_command_line
 from tests.bench.work import Place, classifier_for, prepare
 from workers.findings import example
+from workers.interpreter import tune_interpreter
 
 _WARM = 8
 
@@ -39,6 +40,7 @@ def main() -> None:
     classifier = classifier_for(terms)
     picture = np.zeros((384, 384, 3), dtype=np.uint8)
     classifier.predict([Example(text="bridge down, road closed", image=picture)] * min(size, _WARM))
+    tune_interpreter(log_level="warning")  # as the worker does
     memory = psutil.Process().memory_info().rss  # the model and its work on a batch, before the posts come
     examples, decode_s = asyncio.run(_prepared(terms))
     batches = [examples[start : start + size] for start in range(0, len(examples), size)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from model import Example, load_classifier
@@ -50,7 +51,10 @@ def _dual(path: Path, transfer: TransferConfig) -> Path:
         data_digest="",
         weights_sha256="",
     )
-    folder.save(path, make_network(config), config, tokenizer_json, int8=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = make_network(config)
+    folder.save(path, network, config, tokenizer_json, int8=False)
     return path
 
 

@@ -86,7 +86,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path: Path) -> Non
     (tmp_path / "short").mkdir()
     best = _train(_plan(tmp_path, patience=2), scores=[0.1, 0.9, 0.5, 0.8, 0.95])
     with pytest.raises(Stopped):  # the weights at the end of the second epoch
-        _train(_plan(tmp_path / "short", save_every_s=1e9), stop_after=8)
+        _train(_plan(tmp_path / "short", save_every_s=0.0), stop_after=8)
     state = torch.load(tmp_path / "short" / "test.state", weights_only=True)
     assert _same(best, state["module"])
     assert len(torch.load(tmp_path / "test.state", weights_only=True)["progress"]["history"]) == N_EPOCHS

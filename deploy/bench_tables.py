@@ -31,7 +31,7 @@ def bench_tables(summary: Mapping[str, Any]) -> str:
     about, figures = summary["about"], summary["figures"]
     parts = [
         f"{about['broker']}, {about['redis']}, {about['machine']}; posts: {about['posts']}. Median of the"
-        " repetitions, with their range. The GPU's keys are measured with `--device cuda`; no GPU was there.",
+        " repetitions, with their range.",
         _keys(summary),
         _rates(figures),
         _others(figures),
@@ -46,7 +46,7 @@ def _keys(summary: Mapping[str, Any]) -> str:
         if isinstance(entry, dict) and "reached" in entry:
             bound = f"at most {entry['at_most']:g}" if "at_most" in entry else f"{entry['at_least']:g}"
             verdict = "reached" if entry["reached"] else "**missed**"
-            rows.append(f"| `{name}` | {entry['what']} | {bound} | {_value(entry)} | {verdict} |")
+            rows.append(f"| `{name}` | {entry['what']} | {bound} | {value(entry)} | {verdict} |")
     return "\n".join(rows)
 
 
@@ -62,13 +62,13 @@ def _rates(figures: Mapping[str, Any]) -> str:
         there = [entry for entry in entries if entry is not None]
         if there:
             lost, twice = (sum(entry.get(key, 0) for entry in there) for key in ("lost", "duplicated"))
-            cells = " | ".join(_value(entry) if entry is not None else "" for entry in entries)
+            cells = " | ".join(value(entry) if entry is not None else "" for entry in entries)
             rows.append(f"| {title} | {cells} | {lost} | {twice} |")
     return "\n".join(rows) if len(rows) > 2 else ""
 
 
 def _others(figures: Mapping[str, Any]) -> str:
-    rows = [f"| {title} | {_value(figures[name])} |" for name, title in _FIGURES if name in figures]
+    rows = [f"| {title} | {value(figures[name])} |" for name, title in _FIGURES if name in figures]
     return "\n".join(["| figure | measured |", "|---|---|", *rows]) if rows else ""
 
 
@@ -86,7 +86,8 @@ def _latencies(figures: Mapping[str, Any]) -> str:
     return "\n".join([*head, *rows]) if rows else ""
 
 
-def _value(entry: Mapping[str, Any]) -> str:
+def value(entry: Mapping[str, Any]) -> str:
+    """Return a figure's median with its range."""
     if entry["median"] is None:
         return ""
     low, high = entry["spread"]

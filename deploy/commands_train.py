@@ -89,16 +89,13 @@ def _prepared(device: str | None, threads: int | None) -> str:
     """The device to train on, checked before anything is read."""
     import torch
 
-    from deploy.failure import CommandFailed
+    from model.loading import check_device
 
     if threads is not None:
         torch.set_num_threads(threads)
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise CommandFailed(f"--device {device} cannot be used ({' '.join(str(error).split())[:120]})") from error
+    check_device(device)
     return device
 
 

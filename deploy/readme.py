@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from deploy.bench_tables import bench_tables
+from deploy.gpu_tables import gpu_tables
 from model import summary, tables
 from workers.metrics import Metrics
 from workers.settings import SHIPPED_CHECKPOINT, explain_settings
@@ -123,6 +124,12 @@ def bench_table() -> str:
     return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
 
 
+def gpu_table() -> str:
+    """Return what `python -m tests.bench --device cuda` measured; see `deploy.gpu_tables`."""
+    paths = sorted(BENCH.glob("gpu-*.json"))
+    return gpu_tables({path.stem.removeprefix("gpu-"): json.loads(path.read_text("utf-8")) for path in paths})
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "metrics": metrics_table,
@@ -132,6 +139,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "overload": overload_table,
     "busy": busy_table,
     "bench": bench_table,
+    "gpu": gpu_table,
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from model import checkpoint
 from model.batched import BatchedRationaleClassifier
 from model.classifier import RationaleClassifier
-from model.errors import CheckpointError
+from model.errors import CheckpointError, ModelError
 from model.records import Example
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def load_classifier(
 
     On a GPU posts share its passes, in bf16: a prediction may then differ in its last digits with its company.
     """
+    check_device(device)
     on_gpu = torch.device(device).type == "cuda"
     kind = checkpoint.read_config(Path(path)).get("kind")
     if kind is None and on_gpu:
@@ -47,6 +48,17 @@ def load_classifier(
     if on_gpu and BatchedJointClassifier.serves(config):
         return _warmed(BatchedJointClassifier.load(path, device=device, n_threads=n_threads, precision="bf16"))
     return JointClassifier.load(path, device=device, n_threads=n_threads)
+
+
+def check_device(device: str) -> None:
+    """Raises `ModelError` where torch cannot compute on the device."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise ModelError(
+            f"device {device!r} cannot be used ({why}): give cpu, or a GPU that this build of torch finds"
+        ) from error
 
 
 def _warmed(classifier: B) -> B:

@@ -7,16 +7,18 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from model import data
 from model.classifier import Selection
+from model.inputs import EncodedExample, encode_text
 from model.joint.archive import Post
 from model.joint.batch import Item
 from model.joint.evidence import Kit, Reading, read, shown
@@ -49,11 +51,14 @@ class Rows:
     n_loaders: int
     targets: Sequence[list[float] | None]
     seen: Sequence[Tensor | None] | None = None  # cached features of the whole images
+    texts: dict[int, EncodedExample] = field(default_factory=dict)  # encoded once, for every epoch reads them again
 
     def example(self, k: int) -> Example:
         post = self.posts[k]
+        if k not in self.texts:
+            self.texts[k] = encode_text(Example(text=post.text), self.kit.tokenizer)
         image = None if post.image is None else data.read_image(post.image, self.max_edge_px)
-        return Example(text=post.text, image=image)
+        return structs.replace(self.texts[k], image=image)
 
     def reading(self, k: int) -> Reading:
         return read(self.example(k), self.kit, None if self.seen is None else self.seen[k])

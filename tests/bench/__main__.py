@@ -18,6 +18,7 @@ import contextlib
 import logging
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -77,7 +78,8 @@ def _about(arena: Arena, supply: Supply, args: argparse.Namespace) -> dict[str, 
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "classifier_threads": 1,
         "versions": _versions(),
-        "gpu": "measured with --device cuda where there is a GPU" if args.device == "cpu" else _gpu_name(),
+        "commit": _commit(),
+        **({} if args.device == "cpu" else {"gpu": _gpu_name()}),
         "short": bool(args.short),
     }
 
@@ -89,6 +91,12 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def _commit() -> str:
+    """The checkout's commit; empty outside one."""
+    shown = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return shown.stdout.strip()
 
 
 def _gpu_name() -> str:
@@ -125,7 +133,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that are made and deleted all the time
     summary = measure(args)
-    plots.draw(summary, args.out.parent)
+    plots.draw(summary, args.out)
     print(plots.text(summary))
     print(f"written: {args.out}")
 

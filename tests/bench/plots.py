@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bench.summary import GOALS
+from tests.bench.summary import GOALS, SUMMARY
 
 _RATES = ("bare", "full")
+_KIND_COLORS = {"posts": "#c0392b", "pictures": "#2c3e50"}
 
 
 def text(summary: Mapping[str, Any]) -> str:
@@ -23,8 +24,9 @@ def text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write the plots that the summary has figures for, and return their files."""
+def draw(summary: Mapping[str, Any], results: Path) -> list[Path]:
+    """Write the plots that the results file has figures for beside it, and return their files."""
+    folder, prefix = results.parent, "" if results.stem == SUMMARY.stem else f"{results.stem}-"
     import matplotlib
 
     matplotlib.use("Agg")
@@ -35,13 +37,38 @@ def draw(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     for job in _RATES:
         rates = {key: one for key, one in figures.items() if key.startswith(f"wire_{job}_")}
         if rates:
-            written.append(_bars(pyplot, rates, f"{job} job, posts/s", folder / f"wire-{job}.png"))
+            written.append(_bars(pyplot, rates, f"{job} job, posts/s", folder / f"{prefix}wire-{job}.png"))
     ends = {key: figures[key] for key in figures if key.startswith("end_to_end_") or key == "classifier_alone"}
     if ends:
-        written.append(_bars(pyplot, ends, "real classifier, posts/s", folder / "end-to-end.png"))
+        written.append(_bars(pyplot, ends, "real classifier, posts/s", folder / f"{prefix}end-to-end.png"))
     if "latency_under_a_rising_rate" in figures:
-        written.append(_latency(pyplot, figures["latency_under_a_rising_rate"]["rows"], folder / "latency.png"))
+        written.append(
+            _latency(pyplot, figures["latency_under_a_rising_rate"]["rows"], folder / f"{prefix}latency.png")
+        )
+    curves = {name: one["rows"] for name, one in figures.items() if name.startswith("gpu_") and "rows" in one}
+    if curves:
+        written.append(_curves(pyplot, curves, summary["about"]["gpu"], folder / f"{prefix}curve.png"))
     return written
+
+
+def _curves(pyplot: Any, curves: Mapping[str, Any], gpu: str, file: Path) -> Path:
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for name, rows in curves.items():
+        _, model, kind, *alone = name.split("_")
+        axes.plot(
+            [row["batch"] for row in rows],
+            [row["posts_per_s"] for row in rows],
+            marker="o",
+            linestyle="--" if alone else "-",
+            color=_KIND_COLORS[kind],
+            label=f"{model}, {kind}{', networks alone' if alone else ''}",
+        )
+    axes.set(xscale="log", yscale="log", xlabel="posts in a batch", ylabel="posts/s")
+    axes.set_xticks(sizes := sorted({row["batch"] for rows in curves.values() for row in rows}), map(str, sizes))
+    axes.minorticks_off()
+    axes.set_title(f"The classifier on one {gpu}")
+    axes.legend(fontsize="small")
+    return _saved(pyplot, figure, file)
 
 
 def _bars(pyplot: Any, rates: Mapping[str, Any], title: str, file: Path) -> Path:

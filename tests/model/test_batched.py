@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from model import Example, InvalidExample, ModelError, RationaleClassifier, checkpoint
+from model import Example, InvalidExample, ModelError, RationaleClassifier, checkpoint, load_classifier
 from model.batched import BatchedRationaleClassifier, word_means
 from model.transfer import word_vectors
 from tests.model.batching import DEVICES, assert_alike
@@ -91,3 +91,8 @@ def test_single_stages_work_as_alone(tiny_path: Path, posts: list[Example]) -> N
         assert together.select(post).words == selection.words
         evidence = alone.mask(post, selection)
         assert together.decide(evidence) == pytest.approx(alone.decide(evidence), abs=1e-5)
+
+
+def test_a_device_that_is_not_there_is_named(tiny_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"device 'gpu9' cannot be used .* give cpu"):
+        load_classifier(tiny_path, device="gpu9")

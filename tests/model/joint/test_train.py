@@ -198,4 +198,4 @@ def test_weights_that_are_not_there_are_named(archive_folder: Path, tmp_path: Pa
 def test_a_device_that_is_not_there_is_named(archive_folder: Path, tmp_path: Path, capsys) -> None:
     arguments = ("train", "--recipe", "tiny", "--data", str(archive_folder), "--out", str(tmp_path / "out"))
     assert sitrep(*arguments, "--device", "abacus") == 1
-    assert "--device abacus" in capsys.readouterr().err
+    assert "device 'abacus' cannot be used" in capsys.readouterr().err

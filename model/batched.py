@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,16 +12,15 @@ from torch.nn import functional as F
 from model import patches
 from model.batches import REPLAYED_STEP, Padded, padded
 from model.classifier import (
+    NO_IMAGE,
     ChosenWords,
     RationaleClassifier,
     Selection,
     choose_from,
     fuse,
-    no_words,
     top_patches,
 )
 from model.config import ModelConfig
-from model.errors import ModelError
 from model.inputs import EncodedExample, encode_text
 from model.network import ImageSelection, Network
 from model.patches import BLANK
@@ -67,15 +64,14 @@ class BatchedRationaleClassifier(RationaleClassifier):
             network.image_decider.tower = ReplayedTower(network.image_decider.tower)  # type: ignore[assignment]
             self._scored = Replayed(self._transport)
 
-    def encode(self, examples: Sequence[Example]) -> list[Example]:
+    def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:
         """The examples with their texts split and encoded ahead, in whichever thread."""
         return [encode_text(example, self.tokenizer) for example in examples]
 
     @torch.inference_mode()
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """One prediction per example, in order; raises `ModelError`, never NaN."""
-        encoded = [encode_text(example, self.tokenizer) for example in examples]
-        return by_likeness(encoded, self._predicting, self.part_size)
+        return by_likeness(self.encode(examples), self._predicting, self.part_size)
 
     def _predicting(self, examples: Sequence[EncodedExample]) -> Turns[list[Prediction]]:
         """A part of a call: all of its posts have an image that stage 1 looks at or leaves alone, or none has one."""
@@ -85,27 +81,30 @@ class BatchedRationaleClassifier(RationaleClassifier):
         token_probs = Answer(stage.token_logits.sigmoid())
         images = [patches.check_image(example.image) for example in examples if example.image is not None]
         stack = self.stack(images) if images else None
-        looks = stack is not None and examples[0].image_rationale
-        seen = network.image_selector(normalised(stack.scaled())) if stack is not None and looks else None
+        seen = None
+        if stack is not None and examples[0].image_rationale:
+            seen = network.image_selector(normalised(stack.scaled()))
         yield
-        chosen = [self._choose(*post) for post in zip(examples, _finite(token_probs.get()), strict=True)]
-        scores: Sequence[tuple[float, ...]] = [()] * len(examples)
-        picked: Sequence[tuple[int, ...]] = [self._spread_patches() if stack is not None else ()] * len(examples)
-        if seen is not None:
-            grid = config.image
-            filled = torch.stack([patches.non_empty(*image.shape[:2], grid.rows, grid.cols) for image in images])
-            answer = Answer(self._patch_scores(stage.token_vectors, seen, examples, chosen, filled))
-            yield
-            scores = [tuple(row.tolist()) for row in _finite(answer.get())]
-            picked = [top_patches(row, config.selection.n_patches) for row in scores]
-        selections = [
-            one.with_patches(example, row, own)
-            for one, example, row, own in zip(chosen, examples, scores, picked, strict=True)
+        chosen = [
+            choose_from(example.words, example.tokens, row.tolist(), config.selection)
+            for example, row in zip(examples, token_probs.get(), strict=True)
         ]
+        if seen is not None:
+            answer = Answer(self._patch_scores(stage.token_vectors, seen, examples, chosen, self._filled(images)))
+            yield
+            scores = [tuple(row.tolist()) for row in answer.get()]
+            n_patches = config.selection.n_patches
+            selections = [
+                one.with_patches(row, top_patches(row, n_patches)) for one, row in zip(chosen, scores, strict=True)
+            ]
+        elif images:
+            selections = [one.with_patches((), self._spread_patches()) for one in chosen]
+        else:
+            selections = [one.with_patches((), (), NO_IMAGE) for one in chosen]
         text, image = self._logits(examples, selections, stack)
         yield
-        texts = _finite(text.get())
-        pictures = None if image is None else _finite(image.get())
+        texts = text.get()
+        pictures = None if image is None else image.get()
         return [
             self._told(
                 example,
@@ -119,10 +118,10 @@ class BatchedRationaleClassifier(RationaleClassifier):
             for k, (example, selection) in enumerate(zip(examples, selections, strict=True))
         ]
 
-    def _choose(self, example: EncodedExample, probs: npt.NDArray[Any]) -> ChosenWords:
-        if not any(word.selectable for word in example.words):
-            return no_words(example.words)
-        return choose_from(example.words, example.tokens, probs.tolist(), self.config.selection)
+    def _filled(self, images: Sequence[Pixels]) -> Tensor:
+        """Which patches of each image hold a pixel, (B, P)."""
+        grid = self.config.image
+        return torch.stack([patches.non_empty(*image.shape[:2], grid.rows, grid.cols) for image in images])
 
     def _patch_scores(
         self,
@@ -185,9 +184,7 @@ class BatchedRationaleClassifier(RationaleClassifier):
         text = network.text_decider(network.embeddings(left.input_ids), left.mask)
         image = None
         if stack is not None:
-            keep = torch.zeros(len(selections), stack.grid[0] * stack.grid[1], dtype=torch.bool)
-            for row, selection in zip(keep.numpy(), selections, strict=True):
-                row[list(selection.patches)] = True
+            keep = stack.kept([selection.patches for selection in selections])
             decider = network.image_decider
             cells = Kept.of(cells_to_patches(keep, decider.rows, decider.tower.side)).to(self._device)
             states = decider.tower(normalised(stack.scaled(sent(keep, self._device))), cells)
@@ -238,9 +235,3 @@ def normalised(levels: Tensor) -> Tensor:
 
 def _log_probs(class_logits: Tensor) -> Answer:
     return Answer(class_logits.float().log_softmax(1))
-
-
-def _finite(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if not np.isfinite(values).all():
-        raise ModelError("the network produced a value that is not finite; the checkpoint is damaged")
-    return values

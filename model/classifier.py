@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from model import checkpoint, int8, patches
-from model.config import Fusion, ModelConfig, SelectionConfig, TaskConfig
+from model.config import Fusion, ModelConfig, TaskConfig
 from model.encoders import is_bf16_fast
 from model.errors import ModelError
-from model.inputs import encode_example, pixel_values_of, tokens_of, words_of
+from model.inputs import EncodedExample, encode_example, pixel_values_of, tokens_of, words_of
 from model.network import Network, TextSelection, head_of
 from model.records import HUMANITARIAN, Example, ImageRationale, Pixels, Prediction, TextSpan
-from model.selection import best_piece, choose_words
+from model.selection import WordLimits, best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
 from model.transfer import Space, meet, transport, word_vectors
@@ -57,15 +57,15 @@ class ChosenWords:
     words: tuple[int, ...]
     fallbacks: tuple[str, ...]
 
-    def with_patches(self, example: Example, scores: tuple[float, ...], picked: tuple[int, ...]) -> Selection:
-        """The whole choice, from the patches' scores and those that are chosen."""
-        fallbacks = self.fallbacks
-        if example.image is None:
-            fallbacks += (NO_IMAGE,)
-        if not self.words and not picked:
-            fallbacks += (NO_EVIDENCE,)
+    def with_patches(self, scores: tuple[float, ...], picked: tuple[int, ...], *fallbacks: str) -> Selection:
+        """The whole choice, from the patches' scores, those that are chosen, and the image's own fallbacks."""
+        nothing = () if self.words or picked else (NO_EVIDENCE,)
         return Selection(
-            word_scores=self.word_scores, words=self.words, patch_scores=scores, patches=picked, fallbacks=fallbacks
+            word_scores=self.word_scores,
+            words=self.words,
+            patch_scores=scores,
+            patches=picked,
+            fallbacks=(*self.fallbacks, *fallbacks, *nothing),
         )
 
 
@@ -127,7 +127,7 @@ class RationaleClassifier:
         """Class probabilities of every task of `config.tasks`, from the same evidence."""
         return task_probs(self, examples)
 
-    def encode(self, examples: Sequence[Example]) -> list[Example]:
+    def encode(self, examples: Sequence[Example]) -> list[EncodedExample]:
         """The examples with their share of `predict` that needs no weights done ahead, in whichever thread."""
         return [encode_example(example, self.tokenizer, self.config.image.size_px) for example in examples]
 
@@ -145,17 +145,15 @@ class RationaleClassifier:
             probs = _finite(stage.token_logits[0].sigmoid()).tolist()
             chosen = choose_from(words, tokens, probs, self.config.selection)
             vectors = word_vectors(tokens, stage)  # (1, W, E)
-        scores: tuple[float, ...] = ()
-        picked: tuple[int, ...] = ()
-        if example.image is not None and not example.image_rationale:
+        if example.image is None:
+            return chosen.with_patches((), (), NO_IMAGE)
+        if not example.image_rationale:
             patches.check_image(example.image)
-            picked = self._spread_patches()
-        elif example.image is not None:
-            limits = self.config.selection
-            space = self._meet(example, example.image, vectors, chosen.words)
-            scores = tuple(_finite(transport(space, beta=limits.beta, n_steps=limits.n_steps)).tolist())
-            picked = top_patches(scores, limits.n_patches)
-        return chosen.with_patches(example, scores, picked)
+            return chosen.with_patches((), self._spread_patches())
+        limits = self.config.selection
+        space = self._meet(example, example.image, vectors, chosen.words)
+        scores = tuple(_finite(transport(space, beta=limits.beta, n_steps=limits.n_steps)).tolist())
+        return chosen.with_patches(scores, top_patches(scores, limits.n_patches))
 
     @torch.inference_mode()
     def space(self, example: Example, selection: Selection) -> Space:
@@ -263,8 +261,10 @@ def no_words(words: Sequence[Word]) -> ChosenWords:
     return ChosenWords(word_scores=(0.0,) * len(words), words=(), fallbacks=(NO_TEXT,))
 
 
-def choose_from(words: Sequence[Word], tokens: Tokens, probs: Sequence[float], limits: SelectionConfig) -> ChosenWords:
-    """Of a text with a selectable word, from the rationale probability of each of its pieces."""
+def choose_from(words: Sequence[Word], tokens: Tokens, probs: Sequence[float], limits: WordLimits) -> ChosenWords:
+    """From the rationale probability of each of a text's pieces; `probs` may be padded on the right."""
+    if not any(word.selectable for word in words):
+        return no_words(words)
     scores = best_piece(probs, tokens.words, words)
     chosen = tuple(choose_words(words, scores, limits, n_read=tokens.n_words))
     fallbacks: tuple[str, ...] = (TEXT_TRUNCATED,) if tokens.truncated else ()

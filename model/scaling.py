@@ -55,6 +55,13 @@ class ImageStack:
             grid=grid,
         )
 
+    def kept(self, patches: Sequence[Sequence[int]]) -> Tensor:
+        """A mask (B, P) of each image's patches, for `scaled`; on the CPU."""
+        mask = torch.zeros(len(patches), self.grid[0] * self.grid[1], dtype=torch.bool)
+        for row, own in zip(mask.numpy(), patches, strict=True):
+            row[list(own)] = True
+        return mask
+
     def scaled(self, keep: Tensor | None = None) -> Tensor:
         """(B, 3, S, S), whole grey levels 0..255 in float; patches outside `keep` (B, P) bool are mid grey first.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from model.errors import ModelError
 
 
 def sent(tensor: Tensor, device: str | torch.device) -> Tensor:
@@ -16,7 +20,7 @@ def sent(tensor: Tensor, device: str | torch.device) -> Tensor:
 
 
 class Answer:
-    """A tensor on its way from the device; `get` waits for it alone, not for what was queued after it.
+    """What a network made, on its way from the device; `get` waits for it alone, not for what was queued after it.
 
     Half precision comes as float32.
     """
@@ -33,9 +37,11 @@ class Answer:
         else:
             self._value = tensor
 
-    def get(self) -> npt.NDArray[np.generic]:
-        """The values, once they are there."""
+    def get(self) -> npt.NDArray[Any]:
+        """The values, once they are there; raises `ModelError` unless all are finite."""
         if self._event is not None:
             self._event.synchronize()
-        values: npt.NDArray[np.generic] = self._value.numpy()
+        values: npt.NDArray[Any] = self._value.numpy()
+        if not np.isfinite(values).all():
+            raise ModelError("the network produced a value that is not finite; the checkpoint is damaged")
         return values

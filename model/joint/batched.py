@@ -78,8 +78,7 @@ class BatchedJointClassifier(JointClassifier):
     @torch.inference_mode()
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """One prediction per example, in order; raises `ModelError`, never NaN."""
-        encoded = self.encode(examples)
-        return by_likeness(encoded, self._predicting, self.part_size)
+        return by_likeness(self.encode(examples), self._predicting, self.part_size)
 
     def _predicting(self, examples: Sequence[EncodedExample]) -> Turns[list[Prediction]]:
         """A part of a call; either all of its posts have an image or none has."""
@@ -121,9 +120,7 @@ class BatchedJointClassifier(JointClassifier):
             return inputs
         keep, seen = None, torch.ones(len(items), dtype=torch.bool)
         if selections is not None:
-            chosen = torch.zeros(len(items), stack.grid[0] * stack.grid[1], dtype=torch.bool)
-            for row, selection in zip(chosen.numpy(), selections, strict=True):
-                row[list(selection.patches)] = True
+            chosen = stack.kept([selection.patches for selection in selections])
             keep, seen = sent(chosen, device), chosen.any(1)
         levels = stack.scaled(keep).float()
         dtype = next(self.network.decider.encoder.parameters()).dtype
@@ -177,7 +174,11 @@ class ReplayedEncoder(nn.Module):
 
 
 def compile_layers(module: nn.Module) -> None:
-    """Has every layer of the module's stacks compiled at its first use; like layers share what is compiled."""
+    """Has every layer of the module's stacks compiled at its first use; like layers share what is compiled.
+
+    Where that fails, as without a C compiler, torch warns and the layers run as they are.
+    """
+    torch._dynamo.config.suppress_errors = True
     for child in module.modules():
         if isinstance(child, nn.ModuleList):
             for layer in child:

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,7 @@ import torch
 from torch import Tensor
 
 from model import patches
-from model.classifier import NO_EVIDENCE, NO_IMAGE, NO_RATIONALE_TOKEN, NO_TEXT, TEXT_TRUNCATED, Selection
-from model.errors import ModelError
+from model.classifier import NO_IMAGE, ChosenWords, Selection, choose_from
 from model.inputs import EncodedExample, words_of
 from model.joint.batch import Item, collate
 from model.joint.config import EncoderConfig, TransferConfig, WordLimits
@@ -24,7 +22,6 @@ from model.joint.pixels import fade_others, grid_of, to_pixel_values
 from model.joint.states import Grid, Inputs
 from model.joint.transfer import heatmap, real_tokens, score_patches, token_rationale
 from model.records import HUMANITARIAN, Example, Pixels
-from model.selection import best_piece, choose_words
 from model.sending import Answer, sent
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
@@ -114,13 +111,16 @@ def selecting(
     token_probs = Answer(out.token_logits.float().sigmoid())
     class_logits = Answer(out.class_logits[HUMANITARIAN])
     yield
-    probs = _finite(token_probs.get())
-    by_words = [_choose_words(reading, row.tolist(), kit) for reading, row in zip(readings, probs, strict=True)]
+    probs = token_probs.get()
+    by_words = [
+        choose_from(reading.words, reading.tokens, row.tolist(), kit.words)
+        for reading, row in zip(readings, probs, strict=True)
+    ]
     pictured = [k for k, reading in enumerate(readings) if reading.full_patches is not None]
-    worded, wordless = [k for k in pictured if by_words[k][1]], [k for k in pictured if not by_words[k][1]]
+    worded, wordless = [k for k in pictured if by_words[k].words], [k for k in pictured if not by_words[k].words]
     maps: dict[int, _Map] = {}
     if worded:
-        chosen_words = [(readings[k].tokens.words, set(by_words[k][1])) for k in worded]
+        chosen_words = [(readings[k].tokens.words, set(by_words[k].words)) for k in worded]
         maps |= zip(
             worded, (yield from _choosing_patches(out, worded, chosen_words, readings, kit, score)), strict=True
         )
@@ -132,7 +132,7 @@ def selecting(
         shown = [readings[k] for k in wordless]
         chosen = yield from _choosing_patches(selector(described), rows, rationales, shown, kit, score)
         maps |= zip(wordless, chosen, strict=True)
-    return [_selection(readings[k], *by_words[k], maps.get(k)) for k in range(len(readings))]
+    return [_selection(by_words[k], maps.get(k)) for k in range(len(readings))]
 
 
 def shown(example: Example, selection: Selection, kit: Kit) -> Item | None:
@@ -159,17 +159,6 @@ def _keep(image: Pixels, grid: Grid, selection: Selection, transfer: TransferCon
     if transfer.heatmap == "soft" and transfer.method != "off" and selection.patches == own:
         return fade_others(image, grid, selection.patch_scores)
     return patches.blank_others(image, *grid, selection.patches)
-
-
-def _choose_words(reading: Reading, probs: list[float], kit: Kit) -> tuple[list[float], tuple[int, ...], list[str]]:
-    scores = best_piece(probs, reading.tokens.words, reading.words)
-    chosen = tuple(choose_words(reading.words, scores, kit.words, n_read=reading.tokens.n_words))
-    fallbacks = [TEXT_TRUNCATED] if reading.tokens.truncated else []
-    if not chosen:
-        fallbacks.append(NO_TEXT)
-    elif max(scores[index] for index in chosen) < kit.words.word_threshold:
-        fallbacks.append(NO_RATIONALE_TOKEN)
-    return scores, chosen, fallbacks
 
 
 def _choosing_patches(
@@ -210,7 +199,7 @@ def _choosing_patches(
         )
     answers = [Answer(told) for told in (weights if kit.transfer.heatmap == "soft" else scores, weights, flat)]
     yield
-    told, shares, is_flat = (_finite(answer.get()) for answer in answers)
+    told, shares, is_flat = (answer.get() for answer in answers)
     told = told.clip(0.0, 1.0)
     return [
         (
@@ -243,27 +232,11 @@ def _cells(grid: Grid, n_cols: int) -> npt.NDArray[np.intp]:
     return (np.arange(grid[0])[:, None] * n_cols + np.arange(grid[1])).flatten()
 
 
-def _selection(
-    reading: Reading,
-    word_scores: list[float],
-    chosen: tuple[int, ...],
-    fallbacks: list[str],
-    seen: _Map | None,
-) -> Selection:
-    scores, picked, flat = seen if seen is not None else ((), (), False)
-    if reading.full_patches is None:
-        fallbacks = [*fallbacks, NO_IMAGE]
-    if flat:
-        fallbacks = [*fallbacks, FLAT_HEATMAP]
-    if not chosen and not picked:
-        fallbacks = [*fallbacks, NO_EVIDENCE]
-    return Selection(
-        word_scores=tuple(word_scores),
-        words=chosen,
-        patch_scores=scores,
-        patches=picked,
-        fallbacks=tuple(fallbacks),
-    )
+def _selection(chosen: ChosenWords, seen: _Map | None) -> Selection:
+    if seen is None:
+        return chosen.with_patches((), (), NO_IMAGE)
+    scores, picked, flat = seen
+    return chosen.with_patches(scores, picked, *([FLAT_HEATMAP] if flat else []))
 
 
 def _describe(inputs: Inputs, rows: Sequence[int], kit: Kit) -> tuple[Inputs, list[int]]:
@@ -282,9 +255,3 @@ def _description_words(kit: Kit) -> list[tuple[int, int]]:
     """(word, class) of every word of the class descriptions."""
     classes = [label for label, text in enumerate(_DESCRIPTIONS) for _ in text.split()]
     return list(enumerate(classes))
-
-
-def _finite(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if not np.isfinite(values).all():
-        raise ModelError("the network produced a value that is not finite; the checkpoint is damaged")
-    return values

@@ -37,11 +37,15 @@ def _where(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _joules(row: Mapping[str, Any]) -> str:
+    return "" if row["joules_per_post"] is None else f"{row['joules_per_post']:.3f}"
+
+
 def _curve(model: str, figures: Mapping[str, Any]) -> Iterator[str]:
     for kind, title in _KINDS.items():
         whole, networks = (figures[f"gpu_{model}_{kind}{part}"]["rows"] for part in ("", "_networks"))
         for ours, alone in zip(whole, networks, strict=True):
             yield (
-                f"| {model} | {title} | {ours['batch']} | {ours['posts_per_s']:,.0f} | {ours['joules_per_post']:.3f} |"
+                f"| {model} | {title} | {ours['batch']} | {ours['posts_per_s']:,.0f} | {_joules(ours)} |"
                 f" {alone['posts_per_s']:,.0f} | {alone['share_of_bf16_peak']:.3f} |"
             )

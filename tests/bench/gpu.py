@@ -120,8 +120,8 @@ def _point(classifier: Batched, posts: Sequence[Example], device: str, flops: fl
     }
 
 
-def _rate(work: Callable[[], object], n_posts: int, device: str) -> tuple[float, float]:
-    """Posts/s and joules of the GPU for each."""
+def _rate(work: Callable[[], object], n_posts: int, device: str) -> tuple[float, float | None]:
+    """Posts/s, and joules of the GPU for each where they can be told."""
     for _ in range(3):
         work()
     torch.cuda.synchronize(device)
@@ -131,7 +131,8 @@ def _rate(work: Callable[[], object], n_posts: int, device: str) -> tuple[float,
         n_done += n_posts
     torch.cuda.synchronize(device)
     elapsed_s = time.perf_counter() - start_s
-    return n_done / elapsed_s, (_joules() - start_j) / n_done
+    end_j = _joules()
+    return n_done / elapsed_s, None if start_j is None or end_j is None else (end_j - start_j) / n_done
 
 
 def _networks_alone(classifier: Batched, posts: Sequence[Example], device: str) -> float:
@@ -216,15 +217,15 @@ def _peak(findings: Findings) -> float:
     return peak
 
 
-def _joules() -> float:
-    """What the GPU has used since its driver was loaded; not a number where that cannot be told."""
-    try:
-        import pynvml
+def _joules() -> float | None:
+    """What the first GPU has used since its driver was loaded; None where that cannot be told."""
+    import pynvml  # only where it is measured: the tests do without
 
+    try:
         pynvml.nvmlInit()
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(0))) / 1e3
-    except Exception:  # another maker's GPU, or no rights
-        return float("nan")
+    except pynvml.NVMLError:  # another maker's GPU, or no rights
+        return None
 
 
 def _prepared(supply: Supply, n: int) -> list[Example]:

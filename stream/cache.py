@@ -52,7 +52,7 @@ class Keys:
 class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """A finding or an alert as it is kept: its JSON, and what its indexes need."""
 
-    id: str  # the finding's post, or the alert's own
+    id: bytes  # the finding's post, or the alert's own
     label: str | None  # the finding's class; None: an alert
     time_s: float  # when its post was accepted, or the alert raised
     value: bytes
@@ -62,8 +62,8 @@ def entry_of(record: Finding | Alert, value: bytes | None = None) -> Entry:
     """Return the record's entry; `value` is its JSON, for those who have it."""
     value = value or encode(record)
     if isinstance(record, Alert):
-        return Entry(id=record.id, label=None, time_s=record.raised_at.timestamp(), value=value)
-    return Entry(id=record.post_id, label=record.label, time_s=record.accepted_at.timestamp(), value=value)
+        return Entry(id=record.id.encode(), label=None, time_s=record.raised_at.timestamp(), value=value)
+    return Entry(id=record.post_id.encode(), label=record.label, time_s=record.accepted_at.timestamp(), value=value)
 
 
 _time_s = attrgetter("time_s")
@@ -83,7 +83,7 @@ class FindingCache:
         if not entries:
             return
         to_finding, to_alert = self._keys.finding("").encode(), self._keys.alert("").encode()
-        by_key = {(to_alert if one.label is None else to_finding) + one.id.encode(): one for one in entries}
+        by_key = {(to_alert if one.label is None else to_finding) + one.id: one for one in entries}
         by_label: defaultdict[str | None, list[Entry]] = defaultdict(list)
         for one in by_key.values():
             by_label[one.label].append(one)
@@ -99,7 +99,8 @@ class FindingCache:
                     continue
                 # of more than the index keeps the oldest would only come and go
                 newest = sorted(some, key=_time_s)[-self._latest_per_class :]
-                pipe.execute_command("ZADD", index, *chain.from_iterable([(one.time_s, one.id) for one in newest]))
+                ranked = [(b"%.3f" % one.time_s, one.id) for one in newest]  # to the digit that Kafka's times have
+                pipe.execute_command("ZADD", index, *chain.from_iterable(ranked))
                 pipe.zremrangebyrank(index, 0, -self._latest_per_class - 1)
                 pipe.pexpire(index, self._ttl_ms)
             await pipe.execute()

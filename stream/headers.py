@@ -65,16 +65,14 @@ class HeadersOf(Protocol):
 
 def cloudevents(*, source: str, event_type: str, time: datetime) -> HeadersOf:
     """Return a function from an event's id, and its trace context, to its headers: for many events of one moment."""
-    before = ("ce_specversion", b"1.0")
-    after = [
-        ("ce_source", source.encode()),
-        ("ce_type", event_type.encode()),
-        ("ce_time", rfc3339(time).encode()),
-        ("content-type", JSON.encode()),
-    ]
+    spec = ("ce_specversion", b"1.0")
+    origin = ("ce_source", source.encode())
+    kind = ("ce_type", event_type.encode())
+    moment = ("ce_time", rfc3339(time).encode())
+    content = ("content-type", JSON.encode())
 
     def headers(event_id: str, trace: Mapping[str, str] | None = None) -> Headers:
-        made = [before, ("ce_id", event_id.encode()), *after]
+        made = [spec, ("ce_id", event_id.encode()), origin, kind, moment, content]
         if trace:
             made += [(name, value.encode("ascii", "replace")) for name, value in trace.items()]
         return made

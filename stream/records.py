@@ -299,16 +299,18 @@ def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -
 
     Of what `degraded` says only a mode counts: the rest follows from the post.
     """
-    modes = "".join(f"+{mark}" for mark in MODE_MARKS if mark in degraded) if degraded else ""
-    digest = _begun_digest(f"{model_version}{modes}\x00").copy()
+    if degraded:
+        model_version += "".join(f"+{mark}" for mark in MODE_MARKS if mark in degraded)
+    digest = _begun_digest(model_version).copy()
     digest.update(post_id.encode())
-    return str(digest.hexdigest()[:32])
+    hexadecimal: str = digest.hexdigest()
+    return hexadecimal[:32]
 
 
 @lru_cache(maxsize=64)
-def _begun_digest(beginning: str) -> Any:
-    """Return a SHA-256 that has read the beginning: a copy of one costs less than a new one."""
-    return hashlib.sha256(beginning.encode())
+def _begun_digest(version: str) -> Any:
+    """Return a SHA-256 that has read a finding's version: a copy of one costs less than a new one."""
+    return hashlib.sha256(f"{version}\x00".encode())
 
 
 def content_digest(finding: Finding) -> str:

@@ -181,6 +181,7 @@ class ClassifyStage:
         finding = make_finding(job.prepared, prediction, self._model, languages=self._languages, now=now)
         return Decided(
             job=job,
+            post_id=finding.post_id.encode(),
             finding_id=finding.id,
             label=finding.label,
             value=encode(finding),

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import struct
+import secrets
 from array import array
 from collections.abc import Collection
-from hashlib import blake2b
 from typing import Final
 
 from stream.records import Origin, PostId
 
 _NOWHERE: Final = -1
-_halves = struct.Struct("=QQ").unpack
 
 
 class PostMemory:
     """The first records of the last `max_posts` posts, by post id; the oldest make room for new ones.
 
     All of it is taken, and written to, at the start: a post costs 40 bytes and 8 to 16 more of the index, whatever
-    its id and text, and a full memory is no larger than an empty one. Ids are kept as keyed 128-bit digests, which
-    nobody can make collide without the key.
+    its id and text, and a full memory is no larger than an empty one. Ids are kept as 128-bit digests: Python's own
+    hash of them (SipHash, 64 bits), twice, each behind a secret, so that nobody can make two of them the same.
     """
 
     def __init__(self, topic: str, *, max_posts: int) -> None:
         self._topic = topic
-        self._key = os.urandom(16)  # put first, as BLAKE2 allows: as its parameter a key takes a block of its own
+        self._secrets = secrets.token_hex(8), secrets.token_hex(8)
         # a ring of posts in order of arrival, its next place free; `_partitions` holds _NOWHERE where there is no post
         self._n_places = max_posts + 1
-        self._digests = array("Q", [0]) * self._n_places, array("Q", [0]) * self._n_places
+        self._digests = array("q", [0]) * self._n_places, array("q", [0]) * self._n_places
         self._partitions = array("i", [_NOWHERE]) * self._n_places
         self._offsets = array("q", [_NOWHERE]) * self._n_places
         self._text_hashes = array("q", [_NOWHERE]) * self._n_places
@@ -54,21 +51,21 @@ class PostMemory:
 
     def first(self, post_id: PostId, origin: Origin, text_hash: int) -> tuple[Origin, int] | None:
         """Return the record that the post first came in and the hash of its text; None, and remember, if it is new."""
-        digest = self._digest(post_id)
-        cell = self._find(*digest)
+        low, high = self._digest(post_id)
+        cell = self._find(low, high)
         place = self._cells[cell]
         if place != _NOWHERE:
             return self._origin(place), self._text_hashes[place]
-        self._add(digest, cell, origin, text_hash)
+        self._add(low, high, cell, origin, text_hash)
         return None
 
     def replace(self, post_id: PostId, origin: Origin, text_hash: int) -> None:
         """Remember another record as the post's first."""
-        digest = self._digest(post_id)
-        cell = self._find(*digest)
+        low, high = self._digest(post_id)
+        cell = self._find(low, high)
         place = self._cells[cell]
         if place == _NOWHERE:
-            self._add(digest, cell, origin, text_hash)
+            self._add(low, high, cell, origin, text_hash)
         else:
             self._write(place, origin, text_hash)
 
@@ -86,8 +83,8 @@ class PostMemory:
                 self._free(place)
 
     def _digest(self, post_id: PostId) -> tuple[int, int]:
-        low, high = _halves(blake2b(self._key + post_id.encode("utf-8", "surrogatepass"), digest_size=16).digest())
-        return low, high
+        before_low, before_high = self._secrets
+        return hash(before_low + post_id), hash(before_high + post_id)
 
     def _origin(self, place: int) -> Origin:
         return Origin(topic=self._topic, partition=self._partitions[place], offset=self._offsets[place])
@@ -100,11 +97,12 @@ class PostMemory:
             cell = (cell + 1) & mask
         return cell
 
-    def _add(self, digest: tuple[int, int], cell: int, origin: Origin, text_hash: int) -> None:
+    def _add(self, low: int, high: int, cell: int, origin: Origin, text_hash: int) -> None:
         place = self._next
         self._next = following = (place + 1) % self._n_places
         self._cells[cell], self._cell_of[place] = place, cell
-        self._digests[0][place], self._digests[1][place] = digest
+        lows, highs = self._digests
+        lows[place], highs[place] = low, high
         self._write(place, origin, text_hash)
         if self._partitions[following] != _NOWHERE:
             self._free(following)

@@ -46,6 +46,7 @@ class Decided(Struct, frozen=True, kw_only=True, gc=False):
     """A post with its finding, as JSON already, and an alert when the finding calls for one."""
 
     job: Job
+    post_id: bytes  # the key of its records
     finding_id: str
     label: str
     value: bytes
@@ -159,11 +160,13 @@ class Outcomes:
         results = await self._outbox.send(topic, partition, records)
         if self._cache_writer is not None:
             await self._cache_writer.room()
-        refused = [(one, why) for one, why in zip(decided, results, strict=True) if isinstance(why, RecordTooLarge)]
-        delivered = [one for one, why in zip(decided, results, strict=True) if not isinstance(why, RecordTooLarge)]
+        delivered, refused = decided, []
+        if RecordTooLarge in map(type, results):
+            refused = [(one, why) for one, why in zip(decided, results, strict=True) if isinstance(why, RecordTooLarge)]
+            delivered = [one for one, why in zip(decided, results, strict=True) if not isinstance(why, RecordTooLarge)]
         entries = [
             Entry(
-                id=one.job.prepared.post.id,
+                id=one.post_id,
                 label=one.label,
                 time_s=one.job.prepared.accepted_at.timestamp(),
                 value=one.value,
@@ -190,7 +193,7 @@ class Outcomes:
         headers = cloudevents(source=self._source, event_type=FINDING_TYPE, time=now)
         return [
             Outgoing(
-                key=one.job.prepared.post.id.encode(),
+                key=one.post_id,
                 value=one.value,
                 headers=headers(one.finding_id, trace_context(one.job.accepted.record.headers)),
                 outcome_of=one.job.accepted,

@@ -120,6 +120,7 @@ class Bench:
         found = finding(offset, text=text)
         return Decided(
             job=self.job(offset),
+            post_id=found.post_id.encode(),
             finding_id=found.id,
             label=found.label,
             value=encode(found),

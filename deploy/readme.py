@@ -52,12 +52,13 @@ def metrics_table() -> str:
 
 
 def model_table() -> str:
-    """Return the figures of `model/results`, which `sitrep evaluate`, the cross-validation and the ablations wrote."""
-    results = ROOT / "model" / "results"
-    figures, ablations = results / "summary.json", results / "ablations.json"
-    return tables.model_table(
-        summary.read(figures) if figures.exists() else {}, summary.load(ablations) if ablations.exists() else {}
-    )
+    """Return the figures of `model/results`, which `sitrep evaluate`, trainings and the ablations wrote."""
+
+    def found(name: str, read: Callable[[Path], tables.Figures] = summary.read) -> tables.Figures:
+        path = ROOT / "model" / "results" / name
+        return read(path) if path.exists() else {}
+
+    return tables.model_table(found("summary.json"), found("ablations.json", summary.load), found("second-run.json"))
 
 
 def replay_table() -> str:

@@ -14,10 +14,10 @@ _PIXELS = (".original_pixels", ".restored_pixels")
 _DUAL = ".dual"
 
 
-def model_table(figures: Figures, ablations: Figures) -> str:
-    """Goals and what was reached, other figures, by tower, by kind of pixels, ablations, and how each was measured.
+def model_table(figures: Figures, ablations: Figures, second_run: Figures) -> str:
+    """Goals and what was reached, other figures, by tower, by kind of pixels, by run of the whole training, ablations.
 
-    Protocols are numbered in the order in which they come up and spelt out once, below.
+    How each was measured comes last. Protocols are numbered in the order in which they come up and spelt out once.
     """
     protocols: dict[str, int] = {}
     parts = [
@@ -25,6 +25,7 @@ def model_table(figures: Figures, ablations: Figures) -> str:
         _others(figures, protocols),
         _dual(figures, protocols),
         _pixels(figures, protocols),
+        _second_run(figures, second_run, protocols),
         _ablations(ablations, protocols),
     ]
     parts.append("\n".join(f"{number}. {protocol}" for protocol, number in protocols.items()))
@@ -70,6 +71,17 @@ def _pixels(figures: Figures, protocols: dict[str, int]) -> str:
         hows = ", ".join(_unique(_how(figure, protocols) for figure in found))
         rows.append(f"`{key}` | {' | '.join(cells)} | {n_rows} | {hows}")
     return _table("figure | original pixels | restored pixels | rows | how", rows)
+
+
+def _second_run(figures: Figures, second_run: Figures, protocols: dict[str, int]) -> str:
+    """The same recipe run once more from nothing, encoders and all: how far two runs lie apart."""
+    rows = [
+        f"{figure.title} | {_value(figures[figure.key])} | {_value(second_run[figure.key])} |"
+        f" {_about(second_run[figure.key], protocols)}"
+        for figure in FIGURES
+        if figure.key in figures and figure.key in second_run
+    ]
+    return _table("figure | shipped | trained once more | runs | rows | how", rows)
 
 
 def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:

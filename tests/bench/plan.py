@@ -1,4 +1,4 @@
-"""How much of everything a benchmark does: in full about twenty minutes, in short well under one."""
+"""How much of everything a benchmark does: in full about half an hour, in short well under one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Plan:
 
 
 FULL = Plan(
-    repetitions=3,
+    repetitions=5,
     bare={
         "limit": 400_000,
         "sitrep": 400_000,

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from model import checkpoint, int8, patches
 from model.config import Fusion, ModelConfig, TaskConfig
-from model.encoders import is_bf16_fast
 from model.errors import ModelError
 from model.inputs import EncodedExample, encode_example, pixel_values_of, tokens_of, words_of
 from model.network import Network, TextSelection, head_of
+from model.precision import is_bf16_fast
 from model.records import HUMANITARIAN, Example, ImageRationale, Pixels, Prediction, TextSpan
 from model.selection import WordLimits, best_piece, choose_words
 from model.text import Word

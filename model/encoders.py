@@ -168,9 +168,3 @@ class LiteEncoder(nn.Module):
             x = block(x)
         patches: Tensor = F.relu6(self.head(x))  # (B, C, h, w)
         return patches.flatten(2).transpose(1, 2).float()  # patches row-major
-
-
-def is_bf16_fast() -> bool:
-    """Whether this CPU multiplies bf16 in hardware, as far as torch can say; elsewhere float32 is quicker."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not in every torch that may be installed
-    return supported is not None and bool(supported())

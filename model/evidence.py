@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from model import fit_text
 from model.batches import TokenItem
 from model.network import TextDecider
+from model.precision import mixed_precision
 from model.text import Word
 from model.text_kit import TextKit
 
@@ -86,5 +86,5 @@ def _step(searches: Sequence[_Search], kit: TextKit, reader: TextDecider) -> Non
 
 def _log_probs(ids: Sequence[list[int]], kit: TextKit, reader: TextDecider) -> Tensor:
     items = [TokenItem(input_ids=one, label=0) for one in ids]
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         return fit_text.decide_texts(reader, kit.embeddings, items, batch_size=256).float()

@@ -14,6 +14,7 @@ from model.batches import TokenBatch, TokenItem, batches
 from model.encoders import Embeddings
 from model.losses import rationale_loss
 from model.network import TextDecider, TextSelector
+from model.precision import mixed_precision
 
 _LABEL_SMOOTHING = 0.05
 
@@ -117,7 +118,7 @@ def _fit(
         for _ in range(settings.n_epochs):
             for batch in batches(items, settings.batch_size, generator):
                 optimizer.zero_grad(set_to_none=True)
-                with torch.autocast("cpu", torch.bfloat16):  # a quarter faster where the CPU has bf16
+                with mixed_precision():
                     value = loss(batch)
                 value.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(module.parameters(), 1.0)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from model.config import ImageConfig
 from model.data import DISASTERS, ImageRow
 from model.losses import class_loss, class_weights
+from model.precision import mixed_precision
 from model.records import CLASSES
 from model.train_image import BATCH, pixel_batch
 from model.vision import VisionTower, cells_to_patches
@@ -95,7 +96,7 @@ def fit_tower(tower: VisionTower, rows: TowerRows, settings: TowerSettings, seed
         for index in torch.randperm(n_images, generator=generator).split(settings.batch_size):  # type: ignore[no-untyped-call]
             which = torch.randint(n_masks, (len(index),), generator=generator)
             hidden = rows.states[which, index].float()
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision():
                 for layer in upper:
                     hidden = layer(hidden)
             first = F.dropout(hidden[:, 0].float(), 0.1)  # (B, D)

@@ -12,6 +12,7 @@ from model import checkpoint
 from model.batched import BatchedRationaleClassifier
 from model.classifier import RationaleClassifier
 from model.errors import CheckpointError, ModelError
+from model.precision import is_bf16_fast
 from model.records import Example
 
 if TYPE_CHECKING:
@@ -28,25 +29,29 @@ def load_classifier(
 ) -> RationaleClassifier | JointClassifier:
     """The folder's classifier, or `CheckpointError`; n_threads is set for the whole process.
 
-    On a GPU posts share its passes, in bf16: a prediction may then differ in its last digits with its company.
+    On a GPU posts share its passes, in bf16 where it has that: a prediction may then differ in its last digits with
+    its company.
     """
     check_device(device)
     on_gpu = torch.device(device).type == "cuda"
     kind = checkpoint.read_config(Path(path)).get("kind")
     if kind is None and on_gpu:
-        return _warmed(BatchedRationaleClassifier.load(path, device=device, n_threads=n_threads))
+        return _warmed(
+            BatchedRationaleClassifier.load(path, device=device, n_threads=n_threads, exact=not is_bf16_fast(device))
+        )
     if kind is None:
         return RationaleClassifier.load(path, device=device, n_threads=n_threads)
     if kind != "joint":
         raise CheckpointError(f"{Path(path) / checkpoint.CONFIG}: kind {kind!r} is unknown; update Sitrep or re-train")
     # transformers takes seconds to import; the shipped kind does without it
     from model.joint.batched import BatchedJointClassifier
-    from model.joint.classifier import JointClassifier
+    from model.joint.classifier import JointClassifier, Precision
     from model.joint.config import JointConfig
 
     config = JointConfig.parse(checkpoint.read_config(Path(path)))
     if on_gpu and BatchedJointClassifier.serves(config):
-        return _warmed(BatchedJointClassifier.load(path, device=device, n_threads=n_threads, precision="bf16"))
+        precision: Precision = "bf16" if is_bf16_fast(device) else "float32"
+        return _warmed(BatchedJointClassifier.load(path, device=device, n_threads=n_threads, precision=precision))
     return JointClassifier.load(path, device=device, n_threads=n_threads)
 
 

@@ -15,6 +15,7 @@ from model.config import ImageConfig, SelectionConfig
 from model.data import ImageRow
 from model.fit_space import SpaceRows, SpaceSettings
 from model.network import ImageSelector, TextSelector
+from model.precision import mixed_precision
 from model.records import Pixels
 from model.selection import best_piece, choose_words
 from model.text_kit import TextKit
@@ -65,10 +66,10 @@ def word_rows(rows: Sequence[ImageRow], kit: TextKit, selector: TextSelector) ->
 
 @torch.inference_mode()
 def encode_images(rows: Sequence[ImageRow], encode: Callable[[Tensor], Tensor], size_px: int, title: str) -> Tensor:
-    """`encode` over batches of whole images, stacked as float16; bf16 inside, so only for training."""
+    """`encode` over batches of whole images, stacked as float16; in mixed precision, so only for training."""
     outputs: list[Tensor] = []
     for start in tqdm(range(0, len(rows), BATCH), desc=title, mininterval=10.0):
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             outputs.append(encode(pixel_batch(rows[start : start + BATCH], size_px)).half())
     return torch.cat(outputs)
 

@@ -18,6 +18,7 @@ from model.corpus import Corpus, sample
 from model.data import RationaleRow, TextRow
 from model.fit_text import FitSettings
 from model.network import TextDecider, TextSelector
+from model.precision import mixed_precision
 from model.selection import best_piece, choose_words
 from model.text import Word
 from model.text_kit import TextKit
@@ -132,14 +133,14 @@ def masked_items(rows: Sequence[TextRow], kit: TextKit, selector: TextSelector, 
 def score_words(
     texts: Sequence[str], kit: TextKit, selector: TextSelector, batch_size: int = 48
 ) -> list[tuple[list[Word], list[float]]]:
-    """Words and stage-1 scores per text, as the classifier computes them but batched and in bf16."""
+    """Words and stage-1 scores per text, as the classifier computes them but batched and in mixed precision."""
     split = [kit.tokenizer.split(text) for text in texts]
     tokens = [kit.tokenizer.encode(words) for words in split]
     order = sorted(range(len(texts)), key=lambda index: len(tokens[index].input_ids))
     items = [TokenItem(input_ids=tokens[index].input_ids, label=0) for index in order]
     probs: list[Tensor] = []
     for batch in batches(items, batch_size, None):
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             logits = selector(kit.embeddings(batch.input_ids), batch.attention_mask).token_logits
         probs += list(logits.float().sigmoid())
     scored: list[tuple[list[Word], list[float]]] = [([], [])] * len(texts)

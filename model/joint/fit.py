@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from model.errors import ModelError
 from model.joint.recipe import TrainingRecipe
+from model.precision import mixed_precision
 
 _SEED_STRIDE = 1_000_003
 Load = Callable[[Sequence[list[int]]], Iterable[Any]]  # from groups of row numbers to batches, in order
@@ -71,7 +72,6 @@ def fit(
     optimizer = torch.optim.AdamW(list(groups), lr=training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps, training.warmup_share))
     progress = _resume(module, optimizer, schedule, plan)
-    device_type = torch.device(plan.device).type
     saved_at = time.monotonic()
     with tqdm(total=n_steps, initial=progress.step, desc=plan.title, mininterval=1.0) as bar:
         while progress.step < n_steps and progress.n_stale < training.patience:
@@ -80,7 +80,7 @@ def fit(
             for batch in load(_shuffled(plan, epoch)[done:]):
                 torch.manual_seed(plan.seed * _SEED_STRIDE + progress.step)
                 optimizer.zero_grad(set_to_none=True)
-                with torch.autocast(device_type, dtype=torch.bfloat16, enabled=training.precision == "bf16"):
+                with mixed_precision(plan.device, wanted=training.precision == "bf16"):
                     value = loss(batch)
                 value.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_((p for group in groups for p in group["params"]), training.clip_norm)

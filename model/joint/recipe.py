@@ -49,7 +49,7 @@ class TrainingRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     warmup_share: float = 0.0
     label_smoothing: float = 0.0
     class_balance: float = 0.0  # power of the inverse class frequency; 0: unweighted
-    precision: Literal["float32", "bf16"] = "bf16"
+    precision: Literal["float32", "bf16"] = "bf16"  # float32 in any case where bf16 would only be emulated
     freeze_vision: bool = False  # and cache what it sees
     save_every_s: float = 300.0
     n_loaders: int = 4  # threads that read and resize images

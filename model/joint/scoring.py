@@ -21,6 +21,7 @@ from model.joint.fit import Plan
 from model.joint.network import Decider, Selector
 from model.joint.recipe import Recipe
 from model.measures import classification
+from model.precision import mixed_precision
 from model.records import HUMANITARIAN, Example
 
 _SELECT_CHUNK = 256  # rows in one file of cached selections
@@ -43,8 +44,7 @@ class Job:
         return self.rows.kit.device
 
     def autocast(self) -> AbstractContextManager[object]:
-        bf16 = self.recipe.training.precision == "bf16"
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=bf16)
+        return mixed_precision(self.device, wanted=self.recipe.training.precision == "bf16")
 
     @property
     def eval_size(self) -> int:

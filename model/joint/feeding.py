@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from msgspec import structs
 from torch import Tensor
+from tqdm import tqdm
 
 from model import data
 from model.classifier import Selection
@@ -137,7 +138,7 @@ def cached_views(
     """
     folder.mkdir(parents=True, exist_ok=True)
     views: list[Tensor | None] = [None] * n_rows
-    for group in in_order(n_rows, _CHUNK):
+    for group in tqdm(in_order(n_rows, _CHUNK), desc="see images", mininterval=1.0):
         name = hashlib.sha256(f"{key} {group[0]}".encode()).hexdigest()[:24]
         path, index_path = folder / f"{name}.npy", folder / f"{name}.rows.npy"
         if not index_path.exists():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +51,15 @@ class Job:
     @property
     def eval_size(self) -> int:
         return _EVAL_SHARE * self.recipe.training.batch_size
+
+    def kept(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, as JSON gives it back; made once, then read from `work` until the run is finished."""
+        path = self.work / f"{name}.json"
+        if not path.exists():
+            fresh = path.with_suffix(".partial")
+            fresh.write_text(json.dumps(make()), encoding="utf-8")
+            os.replace(fresh, path)
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def macro_f1(self, logits: dict[str, Tensor]) -> float:
         """Of humanitarian logits of the dev rows, as early stopping sees it."""
@@ -103,23 +114,22 @@ def select_rows(job: Job, selector: Selector) -> list[Selection]:
     chosen: list[Selection] = []
     n_rows = len(job.rows.posts)
     for start in tqdm(range(0, n_rows, _SELECT_CHUNK), desc="select"):
-        path = job.work / f"selected-{start}.json"
-        if not path.exists():
-            made: list[Selection] = []
-            group = list(range(start, min(start + _SELECT_CHUNK, n_rows)))
-            pieces = [group[at : at + job.eval_size] for at in range(0, len(group), job.eval_size)]
-            for piece, readings in job.rows.readings(pieces):
-                if piece[-1] < job.n_train:
-                    with job.autocast():
-                        made += select(selector, readings, job.rows.kit)
-                else:
-                    made += select(selector, readings, job.rows.kit)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps([asdict(selection) for selection in made]), encoding="utf-8")
-            os.replace(partial, path)
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        group = list(range(start, min(start + _SELECT_CHUNK, n_rows)))
+        stored = job.kept(f"selected-{start}", partial(_select_group, job, selector, group))
         chosen += [Selection(**{key: tuple(value) for key, value in row.items()}) for row in stored]
     return chosen
+
+
+def _select_group(job: Job, selector: Selector, group: list[int]) -> list[dict[str, Any]]:
+    made: list[Selection] = []
+    pieces = [group[at : at + job.eval_size] for at in range(0, len(group), job.eval_size)]
+    for piece, readings in job.rows.readings(pieces):
+        if piece[-1] < job.n_train:
+            with job.autocast():
+                made += select(selector, readings, job.rows.kit)
+        else:
+            made += select(selector, readings, job.rows.kit)
+    return [asdict(selection) for selection in made]
 
 
 @torch.inference_mode()

@@ -51,7 +51,8 @@ def train_selector(job: Job, selector: Selector) -> dict[str, History]:
     histories = {"stage_1": fit(selector, _groups(selector, recipe), rows.whole, loss, score, plan)}
     taught = any(target is not None for target in rows.targets)
     if recipe.selector.evidence == "always" or (recipe.selector.evidence == "auto" and not taught):
-        rows = replace(rows, targets=_evidence(job, selector, taught=taught))
+        targets = job.kept("evidence", lambda: _evidence(job, selector, taught=taught))
+        rows = replace(rows, targets=targets)
         # the class head is good already, the words are what is learnt: no early stop
         plan = job.plan("stage 1 evidence", n_rows=job.n_train, n_epochs=recipe.selector.evidence_epochs, step=2)
         histories["stage_1_evidence"] = fit(selector, _groups(selector, recipe), rows.whole, loss, None, plan)

@@ -92,7 +92,9 @@ def test_a_finished_run_is_not_made_again_and_not_overwritten(
 
 
 @pytest.mark.timeout(400)
-def test_killed_it_ends_with_the_weights_of_an_uninterrupted_run(archive_folder: Path, tmp_path: Path) -> None:
+def test_killed_it_ends_with_the_weights_of_an_uninterrupted_run(
+    archive_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The kill falls in stage 2; `test_fit` stops the loop at every single step."""
     arguments = ("train", "--recipe", "tiny", "--data", str(archive_folder), *SHORT, "--set", "training.save_every_s=0")
     out = tmp_path / "killed"
@@ -108,7 +110,9 @@ def test_killed_it_ends_with_the_weights_of_an_uninterrupted_run(archive_folder:
             process.send_signal(signal.SIGKILL)
     assert not (out / "config.json").exists(), "it had finished: nothing is tested"
     assert sitrep(*arguments, "--out", str(out)) == 0
+    assert "class evidence" not in capsys.readouterr().err, "found before the kill"
     assert sitrep(*arguments, "--out", str(tmp_path / "whole")) == 0
+    assert "class evidence" in capsys.readouterr().err
     assert _sha256(out) == _sha256(tmp_path / "whole")
 
 

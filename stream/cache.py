@@ -14,6 +14,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from stream.errors import InvalidAddress
 from stream.records import Alert, Finding, decode, encode
 
 ALL: Final = "all"
@@ -165,9 +166,16 @@ def connect_cache(
     """Return a cache on the Redis at `url`; connects at the first call.
 
     A call fails after one attempt: whether and when to try again is its caller's to say.
+
+    Raises:
+        InvalidAddress: the URL has an option that the client does not know.
     """
     once = Retry(NoBackoff(), 0)
-    pool: Any = ConnectionPool.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once)
+    try:
+        pool: Any = ConnectionPool.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=once)
+        pool.make_connection()  # else told by the first call
+    except (TypeError, ValueError) as error:
+        raise InvalidAddress(f"{url!r} is no Redis URL that can be used: {error}: leave that option out") from error
     pool.connection_class = type("Connection", (_QuickPacking, pool.connection_class), {})
     redis = Redis.from_pool(pool)
     return FindingCache(redis, prefix=prefix, ttl_s=ttl_s, latest_per_class=latest_per_class)

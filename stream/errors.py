@@ -29,5 +29,9 @@ class BrokerUnavailable(StreamError):
     """No Kafka broker answers at the given address."""
 
 
+class InvalidAddress(StreamError):
+    """An address from which no client can be made."""
+
+
 class RecordTooLarge(StreamError):
     """A record that does not fit an empty batch, so it can never be sent."""

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSessionTimeoutError, KafkaError
 
 from stream.accepted import Accepted, Fetched, confirm_all
 from stream.claims import Claims
 from stream.consumer import LEAVE_S, IntakeConfig, join, leave
+from stream.errors import StreamError
 from stream.offsets import Lease
 from stream.transactions import Transactions
 
@@ -79,6 +80,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         """Return the next records, a `Fetched` per partition; empty when none came or there is no room.
 
         Waits at most a moment, so that the caller can look whether it should stop.
+
+        Raises:
+            StreamError: the broker does not take the session timeout.
         """
         if self._draining or not self._has_room():
             self._room.clear()
@@ -89,7 +93,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             if self._draining:
                 return []
         room = max(1, min(self._config.max_fetch, self._config.max_in_flight - self.n_in_flight))
-        fetched = await self._running.getmany(timeout_ms=_POLL_MS, max_records=room)
+        try:
+            fetched = await self._running.getmany(timeout_ms=_POLL_MS, max_records=room)
+        except InvalidSessionTimeoutError as error:
+            raise StreamError(
+                f"the broker refuses session_timeout_s = {self._config.session_timeout_s:g}: set it between its"
+                " group.min.session.timeout.ms and group.max.session.timeout.ms (by default 6 s and 30 min)"
+            ) from error
         if self._draining:  # nobody waits for these any more; uncommitted, the next owner gets them
             return []
         accepted = [self._accept(partition, records) for partition, records in fetched.items() if records]

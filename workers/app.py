@@ -56,7 +56,7 @@ def build_app(settings: Settings, *, stage: Stage, classifier: Classifier | None
     """Return the app of one worker; it connects when it is started.
 
     Faust will not start an app without a topic, so it has the control topic, in a consumer group of
-    its own; the posts' group belongs to the pipeline.
+    its own, with Faust's own timeouts; the posts' group belongs to the pipeline, and so does `session_timeout_s`.
     """
     app = SitrepApp(
         f"{settings.prefix}control-{socket.gethostname()}-{os.getpid()}",
@@ -66,8 +66,6 @@ def build_app(settings: Settings, *, stage: Stage, classifier: Classifier | None
         topic_allow_declare=False,
         stream_buffer_maxsize=4,
         stream_wait_empty=False,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / 4,
         web_bind=settings.web_host,
         web_host=settings.web_host,
         web_port=settings.web_port or _free_port(),

@@ -35,13 +35,15 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
     """Run until SIGTERM or SIGINT; return 0 after a clean stop, 1 after a failure.
 
     Raises:
-        StartError: the model cannot be loaded.
+        StartError: the model cannot be loaded, or the address of metrics and health is taken.
         BrokerUnavailable: no broker answers.
         StreamError: the topics are not there, or `exactly_once` is set and the broker has no transactions.
     """
     wanted = topics(
         prefix=settings.prefix, n_partitions=settings.partitions, max_record_bytes=settings.max_record_bytes
     )
+    _check_folder(settings.image_folder)
+    _check_address(settings.web_host, settings.web_port)
     asyncio.run(check_topics(settings.kafka, wanted.all()))
     if settings.exactly_once:
         name = f"{settings.prefix}check/{socket.gethostname()}/{os.getpid()}"
@@ -67,6 +69,22 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
         code = leaving.code if isinstance(leaving.code, int) else 1
         return 1 if app.failure is not None else code
     return 1 if app.failure is not None else 0
+
+
+def _check_folder(image_folder: str) -> None:
+    if image_folder and not Path(image_folder).is_dir():
+        raise StartError(f"image_folder = {image_folder!r} is no folder: give the one that has the images")
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise `StartError` where Faust would end with a traceback, once the model is loaded."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise StartError(
+            f"metrics and health cannot be served on {host}:{port}: {error.strerror}: give another by --set web_port=N"
+            " (0: a free one) or --set web_host=ADDRESS"
+        ) from error
 
 
 def _leave_in_time(app: SitrepApp, drain_timeout_s: float) -> None:

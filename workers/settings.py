@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,7 +21,10 @@ SHIPPED_CHECKPOINT: Final = Path(__file__).resolve().parent.parent / "model" / "
 
 Positive = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # thirty years: whatever is longer, as `inf` is, breaks some clock
+Wait = Annotated[float, Meta(ge=0, le=1e9)]
+
+_OWN_FLAGS: Final = ("kafka", "redis", "prefix", "checkpoint")  # the others are given by --set
 
 
 class SettingsError(Exception):
@@ -47,9 +51,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ""
     partitions: Annotated[Positive, Meta(description="partitions of new topics")] = 12
     replication: Annotated[Positive, Meta(description="replicas of new topics")] = 1
-    session_timeout_s: Annotated[Seconds, Meta(description="silence after which a worker loses its partitions")] = 10.0
+    session_timeout_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="silence after which a worker loses its partitions")
+    ] = 10.0
     max_stall_s: Annotated[
-        Seconds, Meta(description="a worker that accepts nothing for so long loses its partitions")
+        float, Meta(gt=0, le=86_400, description="a worker that accepts nothing for so long loses its partitions")
     ] = 300.0
     request_timeout_s: Annotated[Seconds, Meta(description="wait for one answer of the broker")] = 15.0
     publish_timeout_s: Annotated[
@@ -76,7 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 100_000
     max_batch: Annotated[Positive, Meta(description="posts classified together at most")] = 32
-    linger_s: Annotated[float, Meta(ge=0, description="longest wait to fill a micro-batch, from its first post")] = 0.05
+    linger_s: Annotated[Wait, Meta(description="longest wait to fill a micro-batch, from its first post")] = 0.05
     target_latency_s: Annotated[
         Seconds,
         Meta(description="latency that micro-batches are kept small for, of posts that need not queue"),
@@ -92,7 +98,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         float, Meta(ge=0, le=1, description="probability of damage or casualties at which a post goes first")
     ] = 0.5
     max_overtake_s: Annotated[
-        float, Meta(ge=0, description="longest that a post may be overtaken, from when it would have had its turn")
+        Wait, Meta(description="longest that a post may be overtaken, from when it would have had its turn")
     ] = 60.0
     no_image_rationale_lag_posts: Annotated[
         Count,
@@ -103,7 +109,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="consumer lag above which pictures of posts with text are not looked at, marked; 0: never"),
     ] = 0
     degrade_after_s: Annotated[
-        float, Meta(ge=0, description="how long lag must stay above its threshold before a degraded mode goes on")
+        Wait, Meta(description="how long lag must stay above its threshold before a degraded mode goes on")
     ] = 10.0
     recover_share: Annotated[
         float, Meta(ge=0, le=1, description="share of its threshold below which lag switches triage or a mode off")
@@ -124,7 +130,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     device: Annotated[str, Meta(description="torch device of the classifier")] = "cpu"
     threads: Annotated[
-        int, Meta(ge=0, description="CPU threads of the classifier; for more, run more workers; 0: torch decides")
+        int,
+        Meta(ge=0, le=1024, description="CPU threads of the classifier; for more, run more workers; 0: torch decides"),
     ] = 1
     alert_threshold: Annotated[
         float, Meta(ge=0, le=1, description="probability of damage that raises an alert; 0: the checkpoint's own")
@@ -201,15 +208,16 @@ def _load(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     environ = os.environ if environ is None else environ
-    path = file or Path(environ.get(f"{ENV_PREFIX}CONFIG", CONFIG_FILE))
+    named = environ.get(f"{ENV_PREFIX}CONFIG")
+    path = file or Path(named or CONFIG_FILE)
     for source, found in (
-        (f"file {path}", _from_file(path, required=file is not None)),
+        (f"file {path}", _from_file(path, required=bool(file or named))),
         ("environment", _from_environment(environ)),
         ("flag", {name: value for name, value in (flags or {}).items() if value is not None}),
     ):
         for name, value in found.items():
             shown = f"environment {ENV_PREFIX}{name.upper()}" if source == "environment" else source
-            shown = f"flag --{name.replace('_', '-')}" if source == "flag" else shown
+            shown = f"flag --{'' if name in _OWN_FLAGS else 'set '}{name}" if source == "flag" else shown
             if name not in Settings.__struct_fields__:
                 raise SettingsError(f"{shown}: there is no setting {name!r}; `sitrep config` lists them")
             _check(name, value, shown)
@@ -224,12 +232,34 @@ def _check(name: str, value: Any, source: str) -> None:
     except msgspec.ValidationError as error:
         why = str(error).partition(" - at ")[0]
         raise SettingsError(f"{source}: {name} = {value!r} is not allowed: {why} ({description(name)})") from error
+    addresses = value.split(",") if name == "kafka" else [value] if name == "redis" else []
+    for address in addresses:
+        wrong = _wrong_address(address.strip(), is_url=name == "redis")
+        if wrong is not None:
+            raise SettingsError(f"{source}: {name} = {value!r} is not allowed: {wrong} ({description(name)})")
+
+
+def _wrong_address(address: str, *, is_url: bool) -> str | None:
+    """Return what is wrong with one HOST:PORT or Redis URL, None when nothing is."""
+    try:
+        parts = urlsplit(address if is_url else f"//{address}")
+        port = parts.port
+    except ValueError as error:
+        return str(error)
+    if is_url:
+        database = parts.path.removeprefix("/")
+        if parts.scheme != "unix" and database and not database.isdecimal():
+            return f"the database {database!r} is no number: write redis://HOST:PORT/0"
+        return None
+    if not parts.hostname or port is None or parts.netloc != address:
+        return f"{address!r} is not HOST:PORT"
+    return None
 
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
     if not path.is_file():
-        if required:
-            raise SettingsError(f"there is no settings file {path}: create it or leave the flag out")
+        if required or path.exists():
+            raise SettingsError(f"there is no settings file {path}: create it, or do not name it")
         return {}
     try:
         return tomllib.loads(path.read_text("utf-8"))

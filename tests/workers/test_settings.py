@@ -38,7 +38,7 @@ def test_flag_wins_over_environment_over_file_over_default(file: Path) -> None:
 def test_every_setting_says_where_it_came_from(file: Path) -> None:
     explained = explain_settings({"max_batch": 4}, environ={"SITREP_LOG_LEVEL": "error"}, file=file)
     assert [one.name for one in explained] == list(Settings.__struct_fields__)
-    assert sourced("max_batch", explained).source == "flag --max-batch"
+    assert sourced("max_batch", explained).source == "flag --set max_batch"
     assert sourced("log_level", explained).source == "environment SITREP_LOG_LEVEL"
     assert sourced("linger_s", explained).source == f"file {file}"
     assert sourced("partitions", explained).source == "default"
@@ -100,7 +100,15 @@ def test_text_of_the_environment_becomes_a_value(name: str, text: str, value: An
         ("linger_s", "nan"),
         ("drain_timeout_s", "0"),
         ("redis", "http://127.0.0.1"),
+        ("linger_s", "inf"),
+        ("threads", "100000"),
         ("kafka", ""),
+        ("kafka", "broker"),
+        ("kafka", "a:9092,"),
+        ("kafka", "a:9092,b:99999"),
+        ("kafka", "kafka://a:9092"),
+        ("redis", "redis://a:port"),
+        ("redis", "redis://a:6379/first"),
         ("prefix", "a b"),
         ("web_port", "65536"),
         ("alert_threshold", "1.1"),
@@ -126,7 +134,7 @@ def test_bad_value_is_refused_even_where_a_better_source_wins(file: Path) -> Non
 @pytest.mark.parametrize(
     ("flags", "environ", "text", "source"),
     [
-        ({"max_bach": 1}, {}, "", "flag --max-bach"),
+        ({"max_bach": 1}, {}, "", "flag --set max_bach"),
         ({}, {"SITREP_MAX_BACH": "1"}, "", "environment SITREP_MAX_BACH"),
         ({}, {}, "max_bach = 1", "some.toml"),
         ({}, {}, "[worker]\nmax_batch = 1", "some.toml"),
@@ -151,6 +159,29 @@ def test_file_that_is_not_toml_is_refused(file: Path, content: bytes) -> None:
 def test_missing_file_is_refused_only_when_asked_for(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no settings file"):
         load_settings(environ={}, file=tmp_path / "none.toml")
+
+
+def test_file_that_the_environment_names_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typo must not start a worker with defaults; nor may a folder pass for the file."""
+    with pytest.raises(SettingsError, match=r"none\.toml"):
+        load_settings(environ={"SITREP_CONFIG": str(tmp_path / "none.toml")})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sitrep.toml").mkdir()
+    with pytest.raises(SettingsError, match=r"sitrep\.toml"):
+        load_settings(environ={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kafka", "[::1]:9092"),
+        ("kafka", "a_b.example:9092, c:9093"),
+        ("redis", "redis://:p%40ss@a:6379/3"),
+        ("redis", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_addresses_of_every_form_are_taken(name: str, value: str) -> None:
+    assert getattr(load_settings({name: value}, environ={}), name) == value
 
 
 def test_settings_do_not_change_once_loaded() -> None:

@@ -1,0 +1,120 @@
+"""What an operator gets wrong, on topics that are there: each ends in one line, none looks like success."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from deploy.cli import main
+from tests.chaos.field import Field, Raw
+from tests.integration.conftest import OpenField
+
+pytestmark = pytest.mark.integration
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def field(open_field: OpenField) -> Field:
+    """Topics of two partitions, without a worker."""
+    return open_field("operating", partitions=2)
+
+
+@pytest.fixture
+def command(field: Field, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: str, prefix: str = field.prefix) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as leaving:
+            main([*arguments, "--kafka", field.kafka, "--prefix", prefix])
+        out, err = capsys.readouterr()
+        return int(leaving.value.code or 0), out, err
+
+    return run
+
+
+def test_topics_are_described_as_the_broker_has_them(field: Field, command: Command) -> None:
+    """A setting that came later changes no topic, and both commands say so."""
+    name = field.topics.posts.name
+    for arguments in (["create"], ["describe"]):
+        code, out, _ = command("topics", *arguments, "--set", "partitions=5")
+        assert code == 0
+        [line] = [line for line in out.splitlines() if name in line]
+        assert "2 (setting: 5)" in line
+
+    _, out, _ = command("topics", "describe", "--json", "--set", "partitions=5")
+    assert {row["n_partitions"] for row in json.loads(out)} == {1, 2}
+
+    _, out, _ = command("topics", "describe", "--set", "partitions=2")
+    assert "setting:" not in out
+
+
+@pytest.mark.parametrize("arguments", [["--id", "nobody"], ["--reason", "nothing"]])
+def test_dead_letter_that_is_not_there_is_not_put_back(command: Command, arguments: list[str]) -> None:
+    code, _, err = command("dead-letters", "replay", *arguments)
+
+    assert code == 1
+    assert arguments[1] in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_to_put_back_is_no_error(command: Command) -> None:
+    code, out, _ = command("dead-letters", "replay", "--all")
+
+    assert code == 0
+    assert out.startswith("0 put back")
+
+
+def test_id_of_a_stranger_cannot_steer_the_terminal(
+    open_field: OpenField, runner: asyncio.Runner, command: Command
+) -> None:
+    """Nor forge a line of the ledger."""
+    other = open_field("hostile", partitions=1)
+    runner.run(other.feed([Raw(key=b"x\x1b]0;mine\x07\nledger: missing=0", value=b"{}")]))
+
+    code, out, _ = command("ledger", "check", prefix=other.prefix)
+
+    assert code == 1
+    assert "\x1b" not in out and "\x07" not in out
+    assert [line.split()[0] for line in out.splitlines()] == ["missing", "ledger:"]
+
+
+def worker(field: Field, *settings: str) -> tuple[int, str]:
+    """Exit code and log of a worker that cannot run."""
+    given = ["--kafka", field.kafka, "--redis", field.redis, "--prefix", field.prefix]
+    given += [part for one in settings for part in ("--set", one)]
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "worker", "--stage", "prepare", *given],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_port_that_is_taken_is_told_before_anything_starts(field: Field) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, log = worker(field, f"web_port={port}")
+
+    assert code == 1
+    assert log.startswith("sitrep: ")
+    assert f"127.0.0.1:{port}" in log and "web_port" in log
+    assert log.count("\n") == 1
+
+
+def test_session_that_the_broker_refuses_ends_the_worker(field: Field) -> None:
+    """It would look alive to its supervisor, and never get a post."""
+    code, log = worker(field, "web_port=0", "session_timeout_s=1")
+
+    assert code == 1
+    assert "the broker refuses session_timeout_s = 1" in log

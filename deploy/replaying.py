@@ -99,6 +99,7 @@ class Replay:
                     islice(records, self.limit),
                     rate_per_s=self.rate_per_s,
                     on_sent=lambda _: progress.advance(task),
+                    stall_s=self.settings.publish_timeout_s,
                 )
                 progress.update(task, total=done.n_sent)
         _report(console, done, counts)

@@ -31,7 +31,7 @@ _TEXT_COLUMNS: Final = ("text", "tweet_text")
 
 @dataclass(slots=True, kw_only=True)
 class FeedCounts:
-    """What became of a file's rows; `images_left_out` counts by reason."""
+    """What became of a file's rows; `images_left_out` counts, by reason, posts that go without their image."""
 
     n_posts: int = 0
     n_empty: int = 0
@@ -79,12 +79,14 @@ def read_feed(
         raise FeedError(f"there is no file {file}: give a .jsonl or .tsv file")
     if file.suffix in JSONL_SUFFIXES:
         return _jsonl(file, counts)
+    if images_dir is not None and not images_dir.is_dir():
+        raise FeedError(f"there is no folder {images_dir}: give the one that the table's image paths start from")
     if file.suffix in TABLE_SUFFIXES:
         folder = file.parent if images_dir is None else images_dir
         rows = read_table(file, ids=_ID_COLUMNS, contents=(*_TEXT_COLUMNS, "image"))
         return _posts(rows, file, folder, source, max_image_bytes, counts)
     known = ", ".join(JSONL_SUFFIXES + TABLE_SUFFIXES)
-    raise FeedError(f"{file} has the suffix {file.suffix!r}: rename it to one of {known}")
+    raise FeedError(f"{file} has the suffix {file.suffix!r}: give JSON lines or a tab-separated table, named {known}")
 
 
 async def replay(
@@ -95,6 +97,7 @@ async def replay(
     rate_per_s: float | None = None,
     on_sent: Callable[[Outgoing], None] | None = None,
     max_in_flight: int = 1_000,
+    stall_s: float = 300.0,
 ) -> ReplayCounts:
     """Send the records in order and wait for every delivery; `on_sent` is told each confirmed one.
 
@@ -103,40 +106,58 @@ async def replay(
     are confirmed. At most `max_in_flight` deliveries are awaited at a time.
 
     Raises:
-        BrokerUnavailable: a delivery failed, other than for its size; those before it may have arrived.
+        BrokerUnavailable: a delivery failed, other than for its size, or none was confirmed for `stall_s`, for which
+            the client itself would wait without end; those before it may have arrived.
     """
     run = _Replay(max_in_flight=max_in_flight, on_sent=on_sent)
+    try:
+        return await _send_all(run, producer, topic, records, rate_per_s, stall_s)
+    except TimeoutError as error:
+        raise BrokerUnavailable(
+            f"{topic} confirmed nothing for {stall_s:g} s; {run.n_sent} were confirmed before: is the broker up?"
+        ) from error
+
+
+async def _send_all(
+    run: _Replay, producer: Producer, topic: str, records: Iterable[Outgoing], rate_per_s: float | None, stall_s: float
+) -> ReplayCounts:
     now = asyncio.get_running_loop().time
     start, late_s = now(), 0.0
     for number, record in enumerate(records):
         due = start if rate_per_s is None else start + number / rate_per_s
         await asyncio.sleep(max(0.0, due - now()))
-        await run.slots.acquire()
-        if rate_per_s is not None:
-            late_s = max(late_s, now() - due)
-        run.check(topic)
-        try:
-            delivery = await producer.send(topic, value=record.value, key=record.key, headers=record.headers)
-        except MessageSizeTooLargeError:
-            run.n_too_large += 1
-            run.slots.release()
-        except (KafkaError, OSError) as error:
-            raise BrokerUnavailable(f"cannot send to {topic}: {error!r}") from error
-        else:
-            delivery.add_done_callback(partial(run.delivered, record))
-    for _ in range(max_in_flight):
-        await run.slots.acquire()
+        async with asyncio.timeout(stall_s):
+            await run.slots.acquire()
+            if rate_per_s is not None:
+                late_s = max(late_s, now() - due)
+            run.check(topic)
+            await run.send(producer, topic, record)
+    for _ in range(run.max_in_flight):
+        async with asyncio.timeout(stall_s):
+            await run.slots.acquire()
     run.check(topic)
     return ReplayCounts(n_sent=run.n_sent, n_too_large=run.n_too_large, elapsed_s=now() - start, late_s=late_s)
 
 
 class _Replay:
     def __init__(self, *, max_in_flight: int, on_sent: Callable[[Outgoing], None] | None) -> None:
+        self.max_in_flight = max_in_flight
         self.slots = asyncio.Semaphore(max_in_flight)
         self.n_sent = 0
         self.n_too_large = 0
         self._on_sent = on_sent
         self._failure: BaseException | None = None
+
+    async def send(self, producer: Producer, topic: str, record: Outgoing) -> None:
+        try:
+            delivery = await producer.send(topic, value=record.value, key=record.key, headers=record.headers)
+        except MessageSizeTooLargeError:
+            self.n_too_large += 1
+            self.slots.release()
+        except (KafkaError, OSError) as error:
+            raise BrokerUnavailable(f"cannot send to {topic}: {error!r}") from error
+        else:
+            delivery.add_done_callback(partial(self.delivered, record))
 
     def delivered(self, record: Outgoing, delivery: asyncio.Future[object]) -> None:
         self.slots.release()
@@ -184,18 +205,20 @@ def _posts(
     if source is None:
         source = "crisismmd" if rows and {"tweet_id", "image_id"} <= set(rows[0]) else file.stem[:64]
     for post_id, row in zip(_unique_ids(rows), rows, strict=True):
-        images = []
+        images, missing = [], None
         if row.get("image"):
             try:
                 image = Image(path=_below(images_dir, row["image"]))
                 data = load_image(image, folder=images_dir, max_bytes=max_image_bytes)
                 images.append(Image(data=data))
             except ImageUnavailable as error:
-                counts.images_left_out[error.reason] += 1
+                missing = error.reason
         text = next((row[name] for name in _TEXT_COLUMNS if name in row), "")
         if not text.strip() and not images:
             counts.n_empty += 1
             continue
+        if missing is not None:
+            counts.images_left_out[missing] += 1
         counts.n_posts += 1
         post = Post(id=post_id, text=text, images=images, source=source)
         yield _record(post_id.encode(), encode(post))

@@ -94,7 +94,7 @@ def test_missing_image_leaves_the_text_and_is_counted(tmp_path: Path) -> None:
     counts = FeedCounts()
     read = posts(table(tmp_path, STREAM + rows), counts)
     assert [(post.text, post.images) for post in read] == [("one", []), ("two", []), ("three", []), ("five", [])]
-    assert counts.images_left_out == {"not_found": 2, "not_allowed": 1, "too_many_bytes": 1}
+    assert counts.images_left_out == {"not_found": 1, "not_allowed": 1, "too_many_bytes": 1}
     assert (counts.n_posts, counts.n_empty) == (4, 1)
 
 
@@ -167,6 +167,18 @@ def test_file_that_is_no_feed_is_refused(tmp_path: Path, name: str) -> None:
         table(tmp_path, STREAM, name)
     with pytest.raises(FeedError, match=name):
         read_feed(tmp_path / name)
+
+
+def test_folder_of_images_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FeedError, match="nowhere"):
+        read_feed(table(tmp_path, STREAM), images_dir=tmp_path / "nowhere")
+
+
+def test_row_that_is_left_out_counts_once(tmp_path: Path) -> None:
+    counts = FeedCounts()
+    rows = b"post_id\ttext\timage\n1\ta\tmissing.jpg\n2\t \tmissing.jpg\n"
+    assert len(list(read_feed(table(tmp_path, rows), counts=counts))) == 1
+    assert (counts.n_posts, counts.n_empty, counts.images_left_out.total()) == (1, 1, 1)
 
 
 # -- replay
@@ -249,6 +261,13 @@ async def test_failed_delivery_ends_the_replay(n: int) -> None:
     with pytest.raises(BrokerUnavailable, match="posts"):
         await replay(broker, "posts", records(n), max_in_flight=2)
     assert len(broker.sent) < 10
+
+
+@pytest.mark.parametrize("max_in_flight", [2, 100])
+async def test_broker_that_confirms_nothing_more_ends_the_replay(max_in_flight: int) -> None:
+    """In mid-feed, where there is no room for more in flight, and at its end."""
+    with pytest.raises(BrokerUnavailable, match=r"posts confirmed nothing for 0\.05 s; 0 were confirmed before"):
+        await replay(Broker(delay_s=60.0), "posts", records(4), max_in_flight=max_in_flight, stall_s=0.05)
 
 
 async def test_empty_replay_sends_nothing() -> None:

@@ -13,8 +13,9 @@ from deploy import options
 if TYPE_CHECKING:
     from stream.book import PartitionCounts
     from stream.ledger import Ledger
+    from stream.reader import Bounds
     from stream.records import Origin
-    from stream.topics import Topics
+    from stream.topics import Topic, Topics
 
 
 def register(app: typer.Typer) -> None:
@@ -39,10 +40,13 @@ def create(
     from stream.topics import create_topics
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
-    wanted = options.topics_of(settings).all()
-    created = asyncio.run(create_topics(settings.kafka, wanted, replication=settings.replication))
-    for topic in wanted:
-        typer.echo(f"{'created' if topic.name in created else 'exists '}  {topic.name}")
+    topics = options.topics_of(settings)
+    created = asyncio.run(create_topics(settings.kafka, topics.all(), replication=settings.replication))
+    for topic, bounds in zip(topics.all(), asyncio.run(_held(settings.kafka, topics)), strict=True):
+        other = (
+            "" if bounds is None or len(bounds) == topic.n_partitions else f"  partitions: {_partitions(topic, bounds)}"
+        )
+        typer.echo(f"{'created' if topic.name in created else 'exists '}  {topic.name}{other}")
 
 
 def describe(
@@ -52,7 +56,7 @@ def describe(
     config_file: options.Config = None,
     set_: options.Set = None,
 ) -> None:
-    """Show each topic: what is on it, its key, partitions, retention and how many records it holds."""
+    """Show each topic: what is on it, its key, partitions and records there, and how long they are to be kept."""
     import msgspec
     from rich.console import Console
     from rich.table import Table
@@ -62,8 +66,10 @@ def describe(
     held = asyncio.run(_held(settings.kafka, topics))
     if as_json:
         rows = [
-            msgspec.to_builtins(topic) | {"exists": n is not None, "n_offsets": n}
-            for topic, n in zip(topics.all(), held, strict=True)
+            msgspec.to_builtins(topic)
+            | {"exists": bounds is not None, "n_offsets": None if bounds is None else _n_records(bounds)}
+            | ({} if bounds is None else {"n_partitions": len(bounds)})
+            for topic, bounds in zip(topics.all(), held, strict=True)
         ]
         typer.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
         return
@@ -71,10 +77,10 @@ def describe(
     for heading in ("topic", "partitions", "records", "kept", "key", "what is on it"):
         justify: Literal["right", "left"] = "right" if heading in ("partitions", "records", "kept") else "left"
         table.add_column(heading, justify=justify, no_wrap=heading != "what is on it")
-    for topic, n in zip(topics.all(), held, strict=True):
+    for topic, bounds in zip(topics.all(), held, strict=True):
         days = f"{topic.retention_ms / 86_400_000:g} d"
-        records = "not there" if n is None else f"{n:,}"
-        table.add_row(topic.name, str(topic.n_partitions), records, days, topic.key, topic.purpose)
+        records = "not there" if bounds is None else f"{_n_records(bounds):,}"
+        table.add_row(topic.name, _partitions(topic, bounds), records, days, topic.key, topic.purpose)
     Console().print(table)
 
 
@@ -95,6 +101,8 @@ def check(
     """Check that every accepted post has exactly one kind of outcome; exits 1 when one is missing or extra."""
     import msgspec
 
+    from deploy.render import safe
+
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
     ledger = asyncio.run(_checked(settings.kafka, options.topics_of(settings), wait_s, keep_ids=show_ids))
     if as_json:
@@ -102,12 +110,12 @@ def check(
     else:
         for one in ledger.entries:
             if one.outcome is not None:  # the missing follow below
-                typer.echo(f"{one.outcome:<11}  {_place(one.origin)}  {one.post_id}")
+                typer.echo(f"{one.outcome:<11}  {_place(one.origin)}  {safe(one.post_id)}")
         if show_partitions:
             for part in ledger.partitions:
                 typer.echo(_counts(part))
         for entry in ledger.missing:
-            typer.echo(f"missing    {_place(entry.origin)}  {entry.post_id}")
+            typer.echo(f"missing    {_place(entry.origin)}  {safe(entry.post_id)}")
         for origin in ledger.extra:
             typer.echo(f"extra      {_place(origin)}")
         for finding_id in ledger.differing:
@@ -132,18 +140,28 @@ async def _checked(bootstrap: str, topics: Topics, wait_s: float, *, keep_ids: b
         await asyncio.sleep(min(max(0.5, now - start), deadline - now))
 
 
-async def _held(bootstrap: str, topics: Topics) -> list[int | None]:
+async def _held(bootstrap: str, topics: Topics) -> list[dict[int, Bounds] | None]:
+    """What the broker has of each topic, None where it has no such topic."""
     from stream.reader import UnknownTopic, topic_bounds
 
-    held: list[int | None] = []
+    held: list[dict[int, Bounds] | None] = []
     for topic in topics.all():
         try:
-            bounds = await topic_bounds(bootstrap, topic.name)
+            held.append(await topic_bounds(bootstrap, topic.name))
         except UnknownTopic:
             held.append(None)
-        else:
-            held.append(sum(bound.end - bound.first for bound in bounds.values()))
     return held
+
+
+def _n_records(bounds: dict[int, Bounds]) -> int:
+    return sum(bound.end - bound.first for bound in bounds.values())
+
+
+def _partitions(topic: Topic, bounds: dict[int, Bounds] | None) -> str:
+    """The broker's number of partitions, and the setting where it is another."""
+    if bounds is None or len(bounds) == topic.n_partitions:
+        return str(topic.n_partitions)
+    return f"{len(bounds)} (setting: {topic.n_partitions})"
 
 
 def _counts(part: PartitionCounts) -> str:

@@ -22,8 +22,9 @@ from deploy.exhibit import Exhibit
 from deploy.failure import CommandFailed
 from deploy.feeding import feed
 from deploy.live import View, view_for
-from deploy.options import topics_of
+from deploy.options import cache_of, topics_of
 from deploy.page_server import serve
+from deploy.render import safe
 from deploy.sample_posts import SAMPLES_FOLDER
 from stream.errors import InvalidRecord, StreamError
 from stream.ledger import Ledger, read_ledger
@@ -93,6 +94,8 @@ class Demo:
         samples = {"image_folder": str(SAMPLES_FOLDER)}
         flags = {**samples, **self.flags, "kafka": services.kafka, "redis": services.redis, "prefix": prefix}
         settings = load_settings(flags, file=self.config_file)
+        if own_redis:
+            asyncio.run(_reach_redis(settings))
         topics = topics_of(settings)
         asyncio.run(create_topics(settings.kafka, topics.all(), replication=settings.replication))
         team = cleanup.enter_context(crew(self.n_workers, flags=flags, config_file=self.config_file, logs=exhibit.logs))
@@ -124,7 +127,8 @@ class Demo:
         team.end()
         if ledger is not None:
             for entry in ledger.missing[:20]:
-                print(f"missing   {entry.post_id}  {entry.origin.topic}-{entry.origin.partition}-{entry.origin.offset}")
+                place = f"{entry.origin.topic}-{entry.origin.partition}-{entry.origin.offset}"
+                print(f"missing   {safe(entry.post_id)}  {place}")
         print(summary, flush=True)
         if self._signal is not None:
             return 128 + self._signal
@@ -234,6 +238,15 @@ class Demo:
         for service in self._services:
             if not is_alive(service):
                 raise CommandFailed(f"the embedded services ended ({service.name})")
+
+
+async def _reach_redis(settings: Settings) -> None:
+    """Raise redis' own error now; a worker would wait for it."""
+    cache = cache_of(settings)
+    try:
+        await cache.ping()
+    finally:
+        await cache.close()
 
 
 async def _ledger(settings: Settings, board: Board) -> Ledger | None:

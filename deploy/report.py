@@ -23,6 +23,7 @@ _THUMBNAIL_EDGE: Final = 480
 _MAX_CARDS: Final = 200
 _MAX_VALUE_CHARS: Final = 160
 _MAX_HEAT: Final = 0.6
+_HARMLESS: Final = "\n\u200e\u200f\u061c"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,14 @@ def render_page(page: Page) -> str:
     board = page.board
     alerting = {finding_id for alert in board.alerts for finding_id in alert.findings}
     cards = [_card(finding, page.pictures.get(finding.id)) for finding in reversed(board.findings)]
+    alerts = [card for card in cards if card["id"] in alerting][:_MAX_CARDS]
+    others = [card for card in cards if card["id"] not in alerting][:_MAX_CARDS]
     newest = board.findings[-1] if board.findings else None
     return template.render(
-        alerts=[card for card in cards if card["id"] in alerting],
-        cards=[card for card in cards if card["id"] not in alerting][:_MAX_CARDS],
+        alerts=alerts,
+        cards=others,
+        n_alerts=board.n_alerts,
+        n_older=board.n_findings - len(alerts) - len(others),
         classes=_classes(board),
         dead_letters=[_letter(letter) for letter in reversed(board.dead_letters)],
         tiles=_tiles(board),
@@ -60,15 +65,20 @@ def render_page(page: Page) -> str:
 def segments(finding: Finding) -> list[tuple[str, float | None]]:
     """Return the text cut at the rationale: pieces with their score, None where a piece is not evidence."""
     pieces: list[tuple[str, float | None]] = []
-    end = 0
+    text, end = _shown(finding.text), 0
     for span in sorted(finding.text_rationale, key=lambda span: span.start):
         if span.start > end:
-            pieces.append((finding.text[end : span.start], None))
-        pieces.append((finding.text[max(end, span.start) : span.end], span.score))
+            pieces.append((text[end : span.start], None))
+        pieces.append((text[max(end, span.start) : span.end], span.score))
         end = max(end, span.end)
-    if end < len(finding.text):
-        pieces.append((finding.text[end:], None))
+    if end < len(text):
+        pieces.append((text[end:], None))
     return [piece for piece in pieces if piece[0]]
+
+
+def _shown(text: str) -> str:
+    """The text without what could reorder or hide it; line breaks and marks of direction are harmless on a page."""
+    return "".join(char if char in _HARMLESS else safe(char) for char in text)
 
 
 def data_uri(picture: Image.Image) -> str:
@@ -85,16 +95,16 @@ def _card(finding: Finding, picture: Image.Image | None) -> dict[str, Any]:
     url = finding.url if finding.url is not None and finding.url.startswith(("https://", "http://")) else None
     return {
         "id": finding.id,
-        "post_id": finding.post_id,
+        "post_id": safe(finding.post_id),
         "label": finding.label,
         "look": look(finding.label),
         "probability": finding.probability,
         "bars": [(look(label), probability, label == finding.label) for label, probability in ordered],
         "segments": segments(finding),
-        "lang": finding.lang,
-        "source": finding.source,
+        "lang": None if finding.lang is None else safe(finding.lang),
+        "source": safe(finding.source),
         "accepted": f"{finding.accepted_at:%H:%M:%S}",
-        "degraded": finding.degraded,
+        "degraded": [safe(mode) for mode in finding.degraded],
         "url": url,
         "picture": data_uri(picture) if picture is not None and finding.image_rationale is not None else None,
         "evidence": _evidence(finding.image_rationale) if finding.image_rationale is not None else None,
@@ -125,7 +135,7 @@ def _classes(board: Board) -> list[dict[str, Any]]:
 
 def _tiles(board: Board) -> Sequence[tuple[str, int, str]]:
     return (
-        ("posts", board.n_sent, ""),
+        ("posts", max(board.n_sent, board.n_outcomes), ""),  # others may feed the same topics
         ("findings", board.n_findings, ""),
         ("alerts", board.n_alerts, "red" if board.n_alerts else ""),
         ("dead letters", board.n_dead_letters, "amber" if board.n_dead_letters else ""),
@@ -136,9 +146,9 @@ def _tiles(board: Board) -> Sequence[tuple[str, int, str]]:
 def _letter(letter: DeadLetter) -> dict[str, Any]:
     value = (letter.value or b"")[:_MAX_VALUE_CHARS].decode("utf-8", "backslashreplace")
     return {
-        "id": letter.id,
-        "reason": letter.reason,
-        "message": letter.message[:300],
+        "id": safe(letter.id),
+        "reason": safe(letter.reason),
+        "message": safe(letter.message[:300]),
         "size_bytes": len(letter.value or b""),
         "value": safe(value) + ("…" if len(letter.value or b"") > _MAX_VALUE_CHARS else ""),
     }

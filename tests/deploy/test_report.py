@@ -46,6 +46,30 @@ def test_hostile_post_stays_text(board: Board) -> None:
     assert "&lt;script&gt;" in html
 
 
+def test_text_is_shown_in_its_order(board: Board) -> None:
+    """No control that reorders or hides text reaches the page; line breaks and marks of direction stay."""
+    finding = make_finding("bridge\u202egnp.exe\x1b\nشارع\u200f down", post_id="p\u202ex", spans=((0, 6),))
+    board.take(finding_record(finding))
+
+    html = page_of(board)
+
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x1b]", html)
+    assert "gnp.exe\ufffd\nشارع\u200f down" in html
+
+
+def test_page_says_what_it_leaves_out(board: Board) -> None:
+    """It holds the newest; its counts are of all that came back, whoever sent it."""
+    for number in range(450):
+        finding = make_finding(post_id=f"p{number}")
+        board.take(finding_record(finding))
+
+    html = page_of(board)
+
+    assert html.count("<article") == 200
+    assert "not on this page: 250" in html
+    assert "<b>450</b><span>posts</span>" in html
+
+
 def test_page_loads_nothing_from_outside(board: Board) -> None:
     """Pictures are inside the page; no style, script, font or picture has an address."""
     finding = make_finding(picture=True, url="https://example.org/p")

@@ -107,6 +107,7 @@ def replay_letters(
     set_: options.Set = None,
 ) -> None:
     """Put dead letters back where they came from, each once, however often this is called."""
+    from deploy.failure import CommandFailed
     from stream.dead_letters import replay_dead_letters
 
     if not (ids or reason or everything):
@@ -127,6 +128,11 @@ def replay_letters(
     for letter_id in done.left:
         typer.echo(f"left      {letter_id}  (of another topic, or its bytes were too large to keep)")
     typer.echo(f"{len(done.sent)} put back, {len(done.before)} had been before, {len(done.left)} left")
+    found = {*done.sent, *done.before, *done.left}
+    if unknown := sorted({*(ids or ())} - found):
+        raise CommandFailed(f"no such dead letter: {', '.join(unknown)}: `sitrep dead-letters list` names them")
+    if reason and not found:
+        raise CommandFailed(f"no dead letter has the reason {', '.join(reason)}: `sitrep dead-letters list` shows them")
 
 
 def _stored(bootstrap: str, topics: Topics, wanted: Wanted) -> list[Stored]:

@@ -110,22 +110,27 @@ def evaluate(
     from model.evaluate import Request
     from model.evaluation import Effort
     from model.faithfulness import Settings
-    from model.labelled_posts import Choice
+    from model.labelled_posts import COLUMNS, Choice
+
+    columns = _pairs(column, "--column")
+    if unknown := sorted(set(columns) - set(COLUMNS)):
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(COLUMNS)}", param_hint="--column")
 
     request = Request(
         data=data,
         images=images,
         label_map=label_map,
         choice=Choice(
-            columns=_pairs(column, "--column"),
+            columns=columns,
             where=_pairs(where, "--where"),
-            ids=None if ids is None else frozenset(ids.read_text("utf-8-sig").split()),
+            ids=None if ids is None else _ids(ids),
             modality=only,
             limit=limit,
         ),
         effort=Effort(explain=explain, batch=batch),
         faithful=Settings(n_images=faithful) if faithful is not None else None,
     )
+    _check_before(request, out, as_ or [])
     runs = _runs(checkpoint, threads, out, request)
     if summary is not None and protocol is not None:
         from model.evaluate import add_to_summary
@@ -133,6 +138,28 @@ def evaluate(
         for prefix in as_ or []:
             for key in add_to_summary(summary, prefix, runs, protocol):
                 typer.echo(f"{summary}: {key}")
+
+
+def _check_before(request: Request, out: Path, keys: list[str]) -> None:
+    """Fails now where the end of a long run would."""
+    from deploy.failure import CommandFailed
+    from model.evaluate import keys_of
+    from model.table_file import read_table
+
+    read_table(request.data)
+    for prefix in keys:
+        keys_of(prefix)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandFailed(f"cannot write to {out}: {error.strerror}: give another folder by --out") from error
+
+
+def _ids(file: Path) -> frozenset[str]:
+    try:
+        return frozenset(file.read_text("utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file} is not UTF-8: give one id a line", param_hint="--ids") from error
 
 
 def _runs(checkpoints: list[Path] | None, threads: int, out: Path, request: Request) -> list[dict[str, Any]]:
@@ -175,5 +202,5 @@ def _check_libraries() -> None:
     missing = [name for name in ("captum", "matplotlib", "sklearn", "tqdm") if importlib.util.find_spec(name) is None]
     if missing:
         raise CommandFailed(
-            f"`sitrep evaluate` needs {missing[0]}: install the extra with `pip install 'sitrep[train]'`"
+            f"`sitrep evaluate` needs {missing[0]}: install the extra with `pip install '.[train]'` in the clone"
         )

@@ -58,10 +58,16 @@ def train(
         import tqdm  # noqa: F401
         import transformers
     except ImportError as error:
-        raise CommandFailed(f"training needs the package {error.name}: pip install 'sitrep[train]'") from error
+        raise CommandFailed(
+            f"training needs the package {error.name}: `pip install '.[train]'` in the clone"
+        ) from error
     transformers.logging.set_verbosity_error()
     device = _prepared(device, threads)
     if isinstance(chosen, CompactRecipe):
+        if device != "cpu" or rationales:
+            raise typer.BadParameter(
+                "the recipe compact trains on the CPU, on data of its own: leave --device and --rationales out"
+            )
         _train_compact(chosen, data=data, out=out, weights=weights)
         return
     from model.joint import train as joint
@@ -108,6 +114,10 @@ def _train_compact(recipe: object, *, data: Path, out: Path, weights: str | None
     assert isinstance(recipe, CompactRecipe)
     if weights is None:
         raise CommandFailed("the recipe compact starts from pretrained packages; give their folder by --weights DIR")
+    if not (data / "crisismmd").is_dir():
+        raise CommandFailed(
+            f"{data} has no folder crisismmd: the recipe compact needs the data that its model card names"
+        )
     run = Run(data=data, weights=Path(weights), cache=out / "cache", seed=recipe.seed)
     run.cache.mkdir(parents=True, exist_ok=True)
     train(run, out, recipe.head_seeds)

@@ -72,6 +72,8 @@ def up(
     from deploy.embedded import up as start
 
     _check_kafka_home(kafka, kafka_home)
+    if kafka is not None and redis is not None:
+        raise typer.BadParameter("with both --kafka and --redis there is nothing to start: leave out what you lack")
     found = start(state_dir, kafka=kafka, redis=redis, kafka_home=kafka_home)
     services = found.services
     typer.echo("already running" if found.already_running else "started")

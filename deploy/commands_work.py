@@ -94,7 +94,9 @@ def explain(
     as_json: options.AsJson = False,
     png: Annotated[
         Path | None,
-        typer.Option("--png", metavar="FILE", help="Where to draw the picture's evidence; default: here."),
+        typer.Option(
+            "--png", metavar="FILE", help="Where to draw the picture's evidence; default: here; with --json: nowhere."
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     config_file: options.Config = None,
@@ -118,17 +120,28 @@ def explain(
     settings = options.read_settings(checkpoint=checkpoint, config=config_file, set_=set_)
     prepared = None if image is None else _prepare(image, settings)
     finding = _classify(text, prepared, settings)
-    if prepared is not None and image is not None and finding.image_rationale is not None:
-        from deploy.overlay import draw_overlay, picture_of
-
-        png = png or Path(f"{image.stem}-rationale.png")
-        draw_overlay(picture_of(prepared), finding.image_rationale).save(png, format="PNG")
     if as_json:
         typer.echo(encode(finding))
-        return
-    Console().print(finding_lines(finding, plain=not sys.stdout.isatty()), soft_wrap=True)
-    if png is not None:
-        typer.echo(f"picture evidence drawn: {png}")
+    else:
+        Console().print(finding_lines(finding, plain=not sys.stdout.isatty()), soft_wrap=True)
+        png = png or (None if image is None else Path(f"{image.stem}-rationale.png"))
+    if png is not None and prepared is not None:
+        _draw(finding, prepared, png)
+        if not as_json:
+            typer.echo(f"picture evidence drawn: {png}")
+
+
+def _draw(finding: Finding, prepared: PreparedImage, file: Path) -> None:
+    from deploy.failure import CommandFailed
+    from deploy.overlay import draw_overlay, picture_of
+
+    assert finding.image_rationale is not None
+    try:
+        draw_overlay(picture_of(prepared), finding.image_rationale).save(file, format="PNG")
+    except OSError as error:
+        raise CommandFailed(
+            f"cannot draw the picture's evidence to {file}: {error.strerror}: give another file by --png FILE"
+        ) from error
 
 
 def _prepare(file: Path, settings: Settings) -> PreparedImage:

@@ -135,7 +135,7 @@ def _emulator() -> str:
     spec = importlib.util.find_spec("noida_db")
     if spec is None or spec.origin is None:
         raise EmbeddedError(
-            "embedded Kafka and Redis are not installed: run `pip install 'sitrep[embedded]'`, "
+            "embedded Kafka and Redis are not installed: run `pip install '.[embedded]'` in the clone, "
             "or give the addresses of your own"
         )
     binary = Path(spec.origin).parent / "noida-db"
@@ -143,7 +143,7 @@ def _emulator() -> str:
         if not os.access(binary, os.X_OK):
             binary.chmod(0o755)
     except OSError as error:
-        raise EmbeddedError(f"{binary} cannot be run: install again with `pip install 'sitrep[embedded]'`") from error
+        raise EmbeddedError(f"{binary} cannot be run: `pip install '.[embedded]'` again in the clone") from error
     return str(binary)
 
 

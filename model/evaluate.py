@@ -83,15 +83,21 @@ def add_to_summary(path: Path, prefix: str, runs: Sequence[Mapping[str, Any]], p
 
     All or none: raises `NothingToAdd` when a run has no such figure.
     """
-    wanted = _ADDED.get(prefix, _CLASSIFIED)
-    found: dict[str, list[float]] = {}
-    for suffix, where in wanted.items():
-        key = f"{prefix}.{suffix}" if suffix else prefix
-        summary.check_key(key)
-        found[key] = [_lookup(run, where, key) for run in runs]
-    for (key, values), where in zip(found.items(), wanted.values(), strict=True):
-        summary.add(path, key, values, min(_rows(run, where) for run in runs), protocol)
+    wanted = keys_of(prefix)
+    found = {key: [_lookup(run, where, key) for run in runs] for key, where in wanted.items()}
+    for key, where in wanted.items():
+        summary.add(path, key, found[key], min(_rows(run, where) for run in runs), protocol)
     return list(found)
+
+
+def keys_of(prefix: str) -> dict[str, str]:
+    """The summary's keys that begin with it, and where a run's metrics have them; raises `InvalidFigure` for others."""
+    keys = {
+        f"{prefix}.{suffix}" if suffix else prefix: where for suffix, where in _ADDED.get(prefix, _CLASSIFIED).items()
+    }
+    for key in keys:
+        summary.check_key(key)
+    return keys
 
 
 def _lookup(run: Mapping[str, Any], where: str, key: str) -> float:

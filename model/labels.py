@@ -73,8 +73,8 @@ def class_indices(names: Sequence[str], tasks: Tasks, own: Mapping[str, str] | N
 
 def read_label_map(path: Path, tasks: Tasks) -> dict[str, str]:
     """A TOML or JSON table from their labels to our classes; "ignore" leaves a label's rows unscored."""
-    text = path.read_text(encoding="utf-8-sig")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise UnknownLabel(f"{path} is neither TOML nor JSON ({error}): {_MAP_LINES}") from error

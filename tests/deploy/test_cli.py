@@ -76,7 +76,11 @@ def test_start_imports_nothing_heavy() -> None:
         (["topics", "create", "--config", "missing.toml"], 2, "missing.toml"),
         (["topics", "create", "--kafka", NOBODY], 1, NOBODY),
         (["topics", "describe", "--kafka", NOBODY], 1, NOBODY),
-        (["topics", "describe", "--kafka", "rubbish"], 1, "rubbish"),
+        (["topics", "describe", "--kafka", "rubbish"], 2, "'rubbish' is not HOST:PORT"),
+        (["topics", "create", "--kafka", "127.0.0.1:99999"], 2, "127.0.0.1:99999"),
+        (["worker", "--redis", "redis://127.0.0.1:port"], 2, "redis://127.0.0.1:port"),
+        (["findings", "--redis", "redis://127.0.0.1/zero"], 2, "'zero' is no number"),
+        (["findings", "--redis", "redis://127.0.0.1/0?colour=red"], 1, "colour"),
         (["ledger", "check", "--kafka", NOBODY], 1, NOBODY),
         (["dead-letters", "list", "--kafka", NOBODY], 1, NOBODY),
         (["dead-letters", "replay", "--all", "--kafka", NOBODY], 1, NOBODY),
@@ -88,7 +92,15 @@ def test_start_imports_nothing_heavy() -> None:
         (["replay", "nowhere.jsonl"], 1, "nowhere.jsonl"),
         (["demo", "--kafka", NOBODY, "--kafka-home", "."], 2, "--kafka-home"),
         (["demo", "--kafka", NOBODY, "--redis", "redis://127.0.0.1:1/0"], 1, NOBODY),
-        (["worker", "--kafka", NOBODY], 1, NOBODY),
+        (["worker", "--kafka", NOBODY, "--set", "web_port=0"], 1, NOBODY),
+        (["worker", "--set", "web_host=192.0.2.1"], 1, "192.0.2.1:6066"),
+        (["worker", "--set", "image_folder=nowhere"], 1, "nowhere"),
+        (["up", "--kafka", NOBODY, "--redis", "redis://127.0.0.1:1/0"], 2, "--redis"),
+        (
+            ["train", "--recipe", "compact", "--data", ".", "--out", "o", "--device", "cpu", "--rationales", "x"],
+            2,
+            "compact",
+        ),
         (["explain", "flood", "--checkpoint", "nowhere"], 1, "nowhere"),
         (["explain", " "], 2, "--image"),
         (["explain", "flood", "--image", "missing.jpg"], 1, "missing.jpg"),
@@ -180,6 +192,24 @@ def test_explain_draws_the_picture_evidence(checkpoint: str, capsys: pytest.Capt
         assert file in out
         with Image.open(file) as drawn:
             assert drawn.size == (320, 200)
+
+
+def test_explain_answers_before_it_draws(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A drawing that fails costs no finding; one that nobody asked for is not made beside JSON."""
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save("photo.jpg")
+    asked = ["explain", "flood", "--image", "photo.jpg", "--checkpoint", checkpoint]
+
+    code, out, err = run(capsys, *asked, "--png", "nowhere/own.png")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "nowhere/own.png" in err and "--png" in err
+    assert "%" in out
+
+    code, out, _ = run(capsys, *asked, "--json")
+    assert code == 0
+    assert decode(out.encode(), Finding).image_rationale is not None
+    assert not Path("photo-rationale.png").exists()
 
 
 def test_explain_refuses_what_is_no_picture(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -261,6 +261,11 @@ def test_pixels_are_reported_apart(folder: Path, checkpoint: str, capsys: pytest
         ("id\ttext\n1\ta\n", ["--label-map", "no-map.toml"], 1, "no-map.toml"),
         ("id\ttext\n1\ta\n", ["--only", "sound"], 2, "sound"),
         ("id\ttext\n1\ta\n", ["--column", "text"], 2, "NAME=VALUE"),
+        ("id\ttext\n1\ta\n", ["--column", "sound=text"], 2, "'sound'"),
+        ("id\ttext\n1\ta\n", ["--out", "posts-x.tsv"], 1, "--out"),
+        ("id\ttext\n1\ta\n", ["--ids", "latin.txt"], 2, "latin.txt"),
+        ("id\ttext\n1\ta\n", ["--label-map", "latin.txt"], 1, "latin.txt"),
+        ("id\ttext\n1\ta\n", ["--summary", "s.json", "--as", "a.b", "--protocol", "x"], 1, "'a.b.accuracy'"),
         ("id\ttext\n1\ta\n", ["--limit", "0"], 2, "--limit"),
         ("id\ttext\n1\ta\n", ["--summary", "s.json"], 2, "--as"),
         ("id\ttext\n1\ta\n", ["--faithful", "2"], 1, "--faithful"),
@@ -285,6 +290,7 @@ def test_mistake_ends_in_one_line(
     """It names what was wrong; no traceback, no half-written metrics."""
     if content is not None:
         (folder / "posts-x.tsv").write_text(content, "utf-8")
+        (folder / "latin.txt").write_bytes(b"caf\xe9")
     given = [] if "--checkpoint" in arguments else ["--checkpoint", checkpoint]
 
     actual, _, err = run(capsys, *given, "--data", "posts-x.tsv", "--out", "results", *arguments)

@@ -58,7 +58,8 @@ def model_table() -> str:
         path = ROOT / "model" / "results" / name
         return read(path) if path.exists() else {}
 
-    return tables.model_table(found("summary.json"), found("ablations.json", summary.load), found("second-run.json"))
+    other_runs = [summary.read(path) for path in sorted((ROOT / "model" / "results").glob("run-*.json"))]
+    return tables.model_table(found("summary.json"), found("ablations.json", summary.load), other_runs)
 
 
 def replay_table() -> str:

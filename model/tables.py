@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ _PIXELS = (".original_pixels", ".restored_pixels")
 _DUAL = ".dual"
 
 
-def model_table(figures: Figures, ablations: Figures, second_run: Figures) -> str:
+def model_table(figures: Figures, ablations: Figures, other_runs: Sequence[Figures]) -> str:
     """Goals and what was reached, other figures, by tower, by kind of pixels, by run of the whole training, ablations.
 
     How each was measured comes last. Protocols are numbered in the order in which they come up and spelt out once.
@@ -25,7 +26,7 @@ def model_table(figures: Figures, ablations: Figures, second_run: Figures) -> st
         _others(figures, protocols),
         _dual(figures, protocols),
         _pixels(figures, protocols),
-        _second_run(figures, second_run, protocols),
+        _runs(figures, other_runs, protocols),
         _ablations(ablations, protocols),
     ]
     parts.append("\n".join(f"{number}. {protocol}" for protocol, number in protocols.items()))
@@ -73,15 +74,19 @@ def _pixels(figures: Figures, protocols: dict[str, int]) -> str:
     return _table("figure | original pixels | restored pixels | rows | how", rows)
 
 
-def _second_run(figures: Figures, second_run: Figures, protocols: dict[str, int]) -> str:
-    """The same recipe run once more from nothing, encoders and all: how far two runs lie apart."""
-    rows = [
-        f"{figure.title} | {_value(figures[figure.key])} | {_value(second_run[figure.key])} |"
-        f" {_about(second_run[figure.key], protocols)}"
-        for figure in FIGURES
-        if figure.key in figures and figure.key in second_run
-    ]
-    return _table("figure | shipped | trained once more | runs | rows | how", rows)
+def _runs(figures: Figures, other_runs: Sequence[Figures], protocols: dict[str, int]) -> str:
+    """The same recipe run again from nothing, encoders and all, and the spread of those runs' means."""
+    if not other_runs:
+        return ""
+    rows: list[str] = []
+    for figure in FIGURES:
+        found = [run[figure.key] for run in (figures, *other_runs) if figure.key in run]
+        if len(found) == 1 + len(other_runs):
+            means = [one["mean"] for one in found]
+            cells = [*map(_value, found), f"{statistics.mean(means):.3f} ± {statistics.stdev(means):.3f}"]
+            rows.append(f"{figure.title} | {' | '.join(cells)} | {_about(found[-1], protocols)}")
+    titles = ["shipped", *(f"training {number}" for number in range(2, len(other_runs) + 2)), "of all trainings"]
+    return _table(" | ".join(["figure", *titles, "runs in each", "rows", "how"]), rows)
 
 
 def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:

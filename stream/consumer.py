@@ -10,6 +10,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ async def join(config: IntakeConfig, *, rebalance_timeout_s: float) -> AIOKafkaC
         KafkaConnectionError: no broker answers.
     """
     rest_between_empty_fetches()
+    read_any_header_name()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=config.bootstrap,
         group_id=config.group,

@@ -16,12 +16,19 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.errors import BrokerUnavailable, StreamError
-from stream.headers import ATTEMPT, Headers, first_header, original_headers, parse_dead_letter
+from stream.headers import (
+    ATTEMPT,
+    POST_ORIGIN,
+    REPLAYED,
+    VALUE_OMITTED,
+    Headers,
+    KafkaRecord,
+    first_header,
+    original_headers,
+    parse_dead_letter,
+)
 from stream.reader import read_batches
 from stream.records import DeadLetter
-
-REPLAYED: Final = "sitrep_replayed"
-VALUE_OMITTED: Final = "sitrep_value_omitted_bytes"
 
 _CONNECT_TIMEOUT_S: Final = 15.0
 _LETTERS_PER_TRANSACTION: Final = 100
@@ -65,9 +72,10 @@ class Replayed:
     left: tuple[str, ...]
 
 
-def is_marker(headers: Iterable[tuple[str, bytes]]) -> bool:
+def is_marker(record: KafkaRecord) -> bool:
     """Whether a record of the dead-letters topic only says that a dead letter went back."""
-    return any(name == REPLAYED for name, _ in headers)
+    names = {name for name, _ in record.headers}
+    return record.value is None and REPLAYED in names and POST_ORIGIN not in names
 
 
 def collect(records: Iterable[ConsumerRecord]) -> list[Stored]:
@@ -75,7 +83,7 @@ def collect(records: Iterable[ConsumerRecord]) -> list[Stored]:
     found: dict[str, tuple[DeadLetter, int]] = {}
     marked: set[str] = set()
     for record in records:
-        if is_marker(record.headers):
+        if is_marker(record):
             marked.add(first_header(record.headers, REPLAYED) or "")
             continue
         letter = parse_dead_letter(record)

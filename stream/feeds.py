@@ -17,7 +17,7 @@ from stream.errors import BrokerUnavailable, ImageUnavailable
 from stream.headers import Headers
 from stream.outbox import Outgoing
 from stream.pixels import load_image
-from stream.records import JSON, Image, Post, encode
+from stream.records import JSON, UNDECODABLE, Image, Post, encode
 from stream.tables import FeedError, read_table
 
 __all__ = ["FeedCounts", "FeedError", "Producer", "ReplayCounts", "read_feed", "replay"]
@@ -188,7 +188,7 @@ def _jsonl(file: Path, counts: FeedCounts) -> Iterator[Outgoing]:
                 continue
             try:
                 key = msgspec.json.decode(value, type=_Keyed).id.encode() or None
-            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            except UNDECODABLE:
                 key = None  # sent all the same: what becomes of it is the pipeline's to say
             counts.n_posts += 1
             yield _record(key, value)

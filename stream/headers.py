@@ -22,8 +22,14 @@ STAGE: Final = "sitrep_stage"
 ATTEMPT: Final = "sitrep_attempt"
 FAILED_AT: Final = "sitrep_failed_at"
 POST_ORIGIN: Final = "sitrep_post_origin"
+REPLAYED: Final = "sitrep_replayed"  # see `stream.dead_letters`
+VALUE_OMITTED: Final = "sitrep_value_omitted_bytes"
 MAX_STACKTRACE_CHARS: Final = 4_000
 MAX_MESSAGE_CHARS: Final = 1_000
+MAX_TRACE_BYTES: Final = 4_096  # W3C asks for 512; what is longer would travel with every record that follows
+
+_OURS: Final = frozenset({REASON, STAGE, ATTEMPT, FAILED_AT, POST_ORIGIN, REPLAYED, VALUE_OMITTED})
+_MAX_DIGITS: Final = 18
 
 
 class KafkaRecord(Protocol):
@@ -88,10 +94,14 @@ def cloudevent_headers(
 
 
 def trace_context(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
-    """Return the trace context among the headers, to be carried on unchanged."""
+    """Return the trace context among the headers, to be carried on unchanged, unless it is too long for that."""
     if not headers:
         return {}
-    return {name: value.decode("ascii", "replace") for name, value in headers if name in TRACE_HEADERS and value}
+    return {
+        name: value.decode("ascii", "replace")
+        for name, value in headers
+        if name in TRACE_HEADERS and value and len(value) <= MAX_TRACE_BYTES
+    }
 
 
 def rfc3339(time: datetime) -> str:
@@ -120,20 +130,24 @@ def dead_letter_headers(record: KafkaRecord, cause: Cause, *, post_origin: Origi
         (FAILED_AT, rfc3339(datetime.now(UTC)).encode()),
         (POST_ORIGIN, f"{origin.topic}/{origin.partition}/{origin.offset}".encode()),
     ]
-    names = {name for name, _ in added}
+    names = {name for name, _ in added} | _OURS  # a sender's headers of these names must not pass for ours
     return [(name, value) for name, value in record.headers if name not in names] + added
 
 
 def attempt(headers: Iterable[tuple[str, bytes]]) -> int:
     """Return which attempt at the event this is, from 1."""
-    text = first_header(headers, ATTEMPT)
-    return int(text) if text is not None and text.isascii() and text.isdigit() and int(text) > 0 else 1
+    return _number(first_header(headers, ATTEMPT)) or 1
+
+
+def pointer_headers(headers: Iterable[tuple[str, bytes]], *, size_bytes: int) -> Headers:
+    """Return the headers of a dead letter that is too large to be kept: ours alone, which have a bound."""
+    kept = [(name, value) for name, value in headers if name in _OURS or name.startswith(ERROR_PREFIX)]
+    return [*kept, (VALUE_OMITTED, str(size_bytes).encode())]
 
 
 def original_headers(headers: Iterable[tuple[str, bytes]]) -> Headers:
     """Return the headers without those that `dead_letter_headers` added."""
-    ours = {REASON, STAGE, ATTEMPT, FAILED_AT, POST_ORIGIN}
-    return [(name, value) for name, value in headers if name not in ours and not name.startswith(ERROR_PREFIX)]
+    return [(name, value) for name, value in headers if name not in _OURS and not name.startswith(ERROR_PREFIX)]
 
 
 def dead_letter_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
@@ -142,10 +156,10 @@ def dead_letter_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
     if text is None:
         return None
     topic, _, rest = text.partition("/")
-    partition, _, offset = rest.partition("/")
-    if not (topic and partition.isdigit() and offset.isdigit()):
+    partition, offset = map(_number, rest.partition("/")[::2])
+    if not topic or partition is None or offset is None:
         return None
-    return Origin(topic=topic, partition=int(partition), offset=int(offset))
+    return Origin(topic=topic, partition=partition, offset=offset)
 
 
 def parse_dead_letter(record: KafkaRecord) -> DeadLetter:
@@ -155,15 +169,11 @@ def parse_dead_letter(record: KafkaRecord) -> DeadLetter:
     def text(name: str) -> str:
         return first_header(headers, name) or "unknown"
 
-    def number(name: str) -> int:
-        value = first_header(headers, name) or ""
-        return int(value) if value.isascii() and value.isdigit() else 0
-
     failed_at = first_header(headers, FAILED_AT)
     origin = Origin(
         topic=text(f"{ERROR_PREFIX}topic"),
-        partition=number(f"{ERROR_PREFIX}partition"),
-        offset=number(f"{ERROR_PREFIX}offset"),
+        partition=_number(first_header(headers, f"{ERROR_PREFIX}partition")) or 0,
+        offset=_number(first_header(headers, f"{ERROR_PREFIX}offset")) or 0,
     )
     return DeadLetter(
         id=f"{origin.topic}-{origin.partition}-{origin.offset}",
@@ -178,3 +188,10 @@ def parse_dead_letter(record: KafkaRecord) -> DeadLetter:
         value=record.value,
         headers=original_headers(headers),
     )
+
+
+def _number(text: str | None) -> int | None:
+    """The decimal number in a header that anybody may have written, None where there is none of a sane length."""
+    if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)

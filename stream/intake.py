@@ -90,7 +90,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
                 await asyncio.wait_for(self._room.wait(), _POLL_MS / 1000)
             except TimeoutError:
                 return []
-            if self._draining:
+            if self._draining or not self._has_room():
                 return []
         room = max(1, min(self._config.max_fetch, self._config.max_in_flight - self.n_in_flight))
         try:

@@ -37,7 +37,7 @@ async def read_ledger(bootstrap: str, topics: Topics, *, keep_ids: bool = False)
             _enter_json(book, record, "duplicate", _duplicates)
     async for batch in read_batches(bootstrap, topics.dead_letters.name):
         for record in batch:
-            if not is_marker(record.headers):
+            if not is_marker(record):
                 _enter_dead_letter(book, record)
     async for batch in read_batches(bootstrap, topics.posts.name, bounds=bounds):
         for record in batch:

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.errors import BrokerUnavailable, StreamError
+from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
 
 Isolation = Literal["read_committed", "read_uncommitted"]
@@ -141,6 +142,7 @@ async def tail_topic(
 @asynccontextmanager
 async def _consumer(bootstrap: str, isolation_level: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
     rest_between_empty_fetches()
+    read_any_header_name()
     try:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,

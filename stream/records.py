@@ -25,6 +25,8 @@ MSGPACK: Final = "application/msgpack"
 NO_IMAGE_RATIONALE: Final = "no_image_rationale_under_load"
 TEXT_ONLY: Final = "text_only_under_load"
 MODE_MARKS: Final = (NO_IMAGE_RATIONALE, TEXT_ONLY)
+# a picture that could not be used for a machine's sake: the next one may well use it
+MACHINE_MARKS: Final = ("image_timeout", "image_crashed", "image_out_of_memory", "image_not_found")
 
 MAX_TEXT_CHARS: Final = 10_000
 MAX_IMAGES: Final = 4
@@ -213,7 +215,7 @@ R = TypeVar("R", bound=Struct)
 
 PUBLIC_RECORDS: Final = (Post, Finding, Alert, Duplicate, DeadLetter)
 
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a ValidationError is the first
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a ValidationError is the first
 
 _encoder = msgspec.json.Encoder()
 _msgpack_encoder = msgspec.msgpack.Encoder()
@@ -247,7 +249,7 @@ def decode_post(value: bytes | None, *, content_type: str = JSON, max_bytes: int
         raise InvalidRecord("content_type", f"content-type is {content_type!r}: use {JSON} or {MSGPACK}")
     try:
         post: Post = decoder.decode(value)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise _invalid(value, error) from error
     if not post.images and (not post.text or post.text.isspace()):
         raise InvalidRecord("empty_post", f"post {post.id!r} has neither text nor images")
@@ -284,7 +286,7 @@ def _json_decoder(record_type: type[Struct]) -> Any:
 def _decode(decoder: Any, value: bytes) -> Any:
     try:
         return decoder.decode(value)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise _invalid(value, error) from error
 
 
@@ -297,10 +299,10 @@ def _invalid(value: bytes, error: Exception) -> InvalidRecord:
 def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -> str:
     """Return the idempotency key of a finding: the same post, model version and degraded mode give the same id.
 
-    Of what `degraded` says only a mode counts: the rest follows from the post.
+    Of what `degraded` says only modes and failures of a machine count: the rest follows from the post.
     """
     if degraded:
-        model_version += "".join(f"+{mark}" for mark in MODE_MARKS if mark in degraded)
+        model_version += "".join(f"+{mark}" for mark in (*MODE_MARKS, *MACHINE_MARKS) if mark in degraded)
     digest = _begun_digest(model_version).copy()
     digest.update(post_id.encode())
     hexadecimal: str = digest.hexdigest()

@@ -229,5 +229,5 @@ async def check_transactions(bootstrap: str, *, name: str, timeout_s: float) -> 
 
 
 def _size_bytes(record: Outgoing) -> int:
-    headers = sum(len(name.encode()) + len(value) + 10 for name, value in record.headers)
+    headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers + _OVERHEAD_BYTES

@@ -14,7 +14,7 @@ import msgspec
 from stream.breaker import CircuitBreaker, CircuitOpen
 from stream.cache import FindingCache
 from stream.cache_writer import REDIS_ERRORS
-from stream.records import Duplicate, Origin, Post, PostId
+from stream.records import UNDECODABLE, Duplicate, Origin, Post, PostId
 from workers.memory import PostMemory
 from workers.metrics import Metrics
 
@@ -114,5 +114,5 @@ class DuplicateFilter:
 def _decode(value: bytes | None) -> Any:
     try:
         return None if value is None else _known.decode(value)
-    except msgspec.DecodeError:  # somebody else's value under our key tells nothing
+    except UNDECODABLE:  # somebody else's value under our key tells nothing
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -19,11 +19,12 @@ from stream.headers import (
     Headers,
     cloudevents,
     dead_letter_headers,
+    pointer_headers,
     trace_context,
 )
 from stream.intake import Accepted, confirm_all
 from stream.outbox import Outbox, Outgoing
-from stream.records import Alert, Duplicate, Origin, PreparedPost, encode, encode_prepared
+from stream.records import Alert, Duplicate, Origin, PostId, PreparedPost, encode, encode_prepared
 from stream.topics import Topics
 from stream.transactions import Transactions
 from workers.findings import now_utc
@@ -32,7 +33,7 @@ from workers.metrics import Metrics
 FINDING_TYPE: Final = "org.sitrep.finding.v1"
 ALERT_TYPE: Final = "org.sitrep.alert.v1"
 DUPLICATE_TYPE: Final = "org.sitrep.duplicate.v1"
-VALUE_OMITTED: Final = "sitrep_value_omitted_bytes"
+_MAX_POINTER_KEY_BYTES: Final = 1_024
 
 
 class Job(Struct, frozen=True, kw_only=True, gc=False):
@@ -64,12 +65,15 @@ class Outcomes:
         *,
         source: str,
         cache_writer: CacheWriter | None,
+        forget: Callable[[PostId, Origin], None] = lambda post_id, origin: None,
     ) -> None:
+        """`forget` is told each post that became a dead letter here, so that it may come again after a fix."""
         self._outbox = outbox
         self._topics = topics
         self._metrics = metrics
         self._source = source
         self._cache_writer = cache_writer
+        self._forget = forget
 
     async def publish(self, decided: Sequence[Decided]) -> None:
         """Deliver findings with their alerts, then acknowledge their posts and hand them to the cache."""
@@ -105,6 +109,7 @@ class Outcomes:
             sent = []
             for job, result in zip(some, await self._outbox.send(topic, partition, records), strict=True):
                 if isinstance(result, RecordTooLarge):
+                    self._forget(job.prepared.post.id, job.prepared.origin)
                     await self.dead_letter(
                         job.accepted, Cause(reason="record_too_large", stage="prepare", error=result)
                     )
@@ -145,10 +150,13 @@ class Outcomes:
         )
         if isinstance(result, RecordTooLarge):
             # the event is still at its origin, which the headers name; better a pointer than a worker that loops
-            size = str(len(record.value or b"")).encode()
-            headers = [*headers, (VALUE_OMITTED, size)]
-            pointer = Outgoing(key=record.key, value=None, headers=headers, outcome_of=accepted)
-            await self._outbox.send(topic, partition, [pointer])
+            # (its key and headers may be what is too large)
+            key = record.key if len(record.key or b"") <= _MAX_POINTER_KEY_BYTES else None
+            headers = pointer_headers(headers, size_bytes=len(record.value or b""))
+            pointer = Outgoing(key=key, value=None, headers=headers, outcome_of=accepted)
+            [result] = await self._outbox.send(topic, partition, [pointer])
+            if isinstance(result, RecordTooLarge):  # the topic takes next to nothing: nobody is told, so it must wait
+                raise result
         self._metrics.posts.labels("dead_letter").inc()
         self._metrics.dead_letters.labels(cause.reason).inc()
         accepted.confirm()
@@ -179,6 +187,7 @@ class Outcomes:
             self._cache_writer.offer([entry_of(one.alert) for one in delivered if one.alert is not None])
         confirm_all([one.job.accepted for one in delivered])
         for one, why in refused:
+            self._forget(one.job.prepared.post.id, one.job.prepared.origin)
             cause = Cause(reason="finding_too_large", stage="classify", error=why)
             await self.dead_letter(one.job.accepted, cause, post_origin=one.job.prepared.origin)
 

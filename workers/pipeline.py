@@ -105,12 +105,20 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
                 request_timeout_s=settings.request_timeout_s,
                 publish_timeout_s=settings.publish_timeout_s,
             )
+        duplicates = DuplicateFilter(
+            memory=PostMemory(self.topics.posts.name, max_posts=settings.remembered_posts),
+            metrics=metrics,
+            cache=self.cache,
+            breaker=self.breakers["look_ups"],
+            redis_answers=lambda: self.cache_writer.available,
+        )
         outcomes = Outcomes(
             self.transactions or self.outbox,
             self.topics,
             metrics,
             source=f"/sitrep/{settings.prefix.strip('.-_') or 'default'}",
             cache_writer=None if stage == "prepare" else self.cache_writer,
+            forget=duplicates.forget,
         )
         self.intake = Intake(config, on_lost=self._lost, transactions=self.transactions)
         self.images = ImagePool(
@@ -124,13 +132,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         self.load = LoadPolicy(settings, on_change=metrics.mode.state)
         self.prepare = PrepareStage(
             images=self.images,
-            duplicates=DuplicateFilter(
-                memory=PostMemory(self.topics.posts.name, max_posts=settings.remembered_posts),
-                metrics=metrics,
-                cache=self.cache,
-                breaker=self.breakers["look_ups"],
-                redis_answers=lambda: self.cache_writer.available,
-            ),
+            duplicates=duplicates,
             outcomes=outcomes,
             metrics=metrics,
             forward=outcomes.forward if stage == "prepare" else self._to_batcher,
@@ -177,11 +179,14 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         if self.inference is not None:
             self.inference.batcher.hurry()
         done = await self.intake.drain()
+        n_unfinished = self.intake.n_in_flight
         await self.intake.stop()
         if not done:
-            log.warning("stopped with %d posts unfinished; the next worker handles them", self.intake.n_in_flight)
+            log.warning("stopped with %d posts unfinished; the next worker handles them", n_unfinished)
         left_s = max(0.5, self.settings.drain_timeout_s - (time.monotonic() - start))
-        if self.cache_writer.available and not await self.cache_writer.flush(left_s):
+        if self.cache_writer.available:
+            await self.cache_writer.flush(left_s)
+        if self.cache_writer.n_buffered:
             log.warning(
                 "%d findings did not reach Redis; `sitrep cache rebuild` brings them", self.cache_writer.n_buffered
             )

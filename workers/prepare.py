@@ -57,6 +57,7 @@ class PrepareStage:
         invalid: list[tuple[Accepted, InvalidRecord]] = []
         for accepted in fetched:
             try:
+                _accepted_at(accepted)
                 posts.append((accepted, self._decode(accepted), _origin(accepted)))
             except InvalidRecord as error:
                 invalid.append((accepted, error))
@@ -145,12 +146,22 @@ def _origin(accepted: Accepted) -> Origin:
     return Origin(topic=record.topic, partition=record.partition, offset=record.offset)
 
 
+def _accepted_at(accepted: Accepted) -> datetime:
+    """When Kafka took the record, or its producer says so; raises `InvalidRecord` where that is no date."""
+    timestamp_ms = accepted.record.timestamp
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidRecord(
+            "invalid_field", f"the record's timestamp {timestamp_ms} is no date in milliseconds: {error}"
+        ) from error
+
+
 def _job(accepted: Accepted, post: Post, origin: Origin, image: PreparedImage | None, degraded: list[str]) -> Job:
-    accepted_at = datetime.fromtimestamp(accepted.record.timestamp / 1000, UTC)
     prepared = PreparedPost(
         post=msgspec.structs.replace(post, images=[]) if post.images else post,
         origin=origin,
-        accepted_at=accepted_at,
+        accepted_at=_accepted_at(accepted),
         image=image,
         degraded=degraded,
     )

@@ -45,8 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^[a-zA-Z0-9._-]{0,200}\Z",
-            description="the worker's own name in its consumer group: started again under it after a crash, it takes"
-            " its partitions back at once; empty: host name and web_port",
+            description="the worker's name in its consumer group, which no other may have: started again under it after"
+            " a crash, it takes its partitions back at once; empty: host name and web_port",
         ),
     ] = ""
     partitions: Annotated[Positive, Meta(description="partitions of new topics")] = 12
@@ -71,7 +71,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_timeout_s: Annotated[Seconds, Meta(description="how long a stopping worker finishes in-flight posts")] = 15.0
     max_record_bytes: Annotated[Positive, Meta(description="largest record that is read as a post")] = 2_097_152
     max_in_flight: Annotated[Positive, Meta(description="posts accepted and not yet acknowledged, per worker")] = 2_000
-    max_in_flight_bytes: Annotated[Positive, Meta(description="bytes of the same")] = 67_108_864
+    max_in_flight_bytes: Annotated[
+        Positive,
+        Meta(
+            description="bytes of the same, as they came; a decoded picture takes up to 3 × image_edge² bytes besides"
+        ),
+    ] = 67_108_864
     remembered_posts: Annotated[
         int,
         Meta(
@@ -112,7 +117,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Wait, Meta(description="how long lag must stay above its threshold before a degraded mode goes on")
     ] = 10.0
     recover_share: Annotated[
-        float, Meta(ge=0, le=1, description="share of its threshold below which lag switches triage or a mode off")
+        float, Meta(gt=0, le=1, description="share of its threshold below which lag switches triage or a mode off")
     ] = 0.5
     classify_timeout_s: Annotated[
         Seconds, Meta(description="a micro-batch that takes longer is split and tried again")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from stream.dead_letters import VALUE_OMITTED
-from stream.headers import REASON, first_header
+from stream.headers import REASON, VALUE_OMITTED, first_header
 from stream.reader import read_topic
 from stream.records import Post, encode
 from tests.chaos.arena import Arena, Row, check, make_row

@@ -49,6 +49,7 @@ class Raw:
     key: bytes | None = None
     headers: Headers = field(default_factory=list)
     partition: int | None = None
+    timestamp_ms: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,7 +107,7 @@ class Field:
                     await asyncio.sleep(max(0.0, start + n_sent / per_s - time.monotonic()))
                 deliveries.append(await producer.send(
                     topic or self.topics.posts.name, record.value, key=record.key, partition=record.partition,
-                    headers=record.headers,
+                    headers=record.headers, timestamp_ms=record.timestamp_ms,
                 ))  # fmt: skip
                 n_sent += 1
                 if len(deliveries) == _MAX_UNCONFIRMED:

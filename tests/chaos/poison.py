@@ -9,10 +9,12 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 from PIL import Image as Pillow
 
+from stream.headers import ATTEMPT, REPLAYED, VALUE_OMITTED
 from stream.reader import read_topic
 from stream.records import Finding, Image, Post, decode, encode
 from tests.chaos.arena import Arena, Row, check, make_row
@@ -57,6 +59,9 @@ def broken_records() -> dict[str, Raw]:
         "not MessagePack": Raw(value=b"\xc1", headers=[("content-type", b"application/msgpack")]),
         "too large": Raw(value=encode(Post(id="large", text="x", images=[Image(data=bytes(1_575_000))])), key=b"large"),
         "empty": Raw(value=encode(Post(id="empty", text="  ")), key=b"empty"),
+        "no date": Raw(value=encode(Post(id="no-date", text="x")), key=b"no-date", timestamp_ms=-(10**14)),
+        "attempt that is no number": Raw(value=b"{", headers=[(ATTEMPT, b"7" * 5_000)]),
+        "marks itself as put back": Raw(value=b"{", headers=[(REPLAYED, b"x"), (VALUE_OMITTED, b"1")]),
         "deeply nested": Raw(value=b'{"id": "deep", "geo": ' + b"[" * 5_000 + b"]" * 5_000 + b"}"),
     }
 
@@ -168,7 +173,7 @@ def _renamed(record: Raw, number: int) -> Raw:
         post = msgspec.json.decode(value)
         post["id"] = f"{post['id']}-{number}"
         value, key = msgspec.json.encode(post), post["id"].encode()
-    return Raw(value=value, key=key, headers=record.headers, partition=0)
+    return replace(record, value=value, key=key, partition=0)
 
 
 def _good(name: str, n_posts: int) -> list[Raw]:

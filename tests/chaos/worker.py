@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.chaos.classifiers import parse_classifier
@@ -25,7 +24,7 @@ def main() -> int:
     args = parser.parse_args()
     lead_through({int(port): int(proxy) for port, _, proxy in (one.partition("=") for one in args.via)})
     flags = dict(flag.split("=", 1) for flag in args.flags)
-    settings = load_settings(flags, environ={"SITREP_CONFIG": str(Path("no-such-file"))})
+    settings = load_settings(flags, environ={})
     classifier: Classifier = (
         load_classifier(settings) if args.classifier == "checkpoint" else parse_classifier(args.classifier)
     )

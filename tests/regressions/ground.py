@@ -103,9 +103,7 @@ async def running(field: Field, classifier: Classifier | None = None, **flags: A
 
 def sitrep_app(field: Field, classifier: Classifier | None = None, **flags: Any) -> SitrepApp:
     """Return the product's worker on the field, not yet started."""
-    settings = load_settings(
-        {**field.flags, "web_port": free_port(), **flags}, environ={"SITREP_CONFIG": "no-such-file"}
-    )
+    settings = load_settings({**field.flags, "web_port": free_port(), **flags}, environ={})
     return build_app(settings, stage="all", classifier=classifier or StubClassifier())
 
 

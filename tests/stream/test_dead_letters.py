@@ -6,8 +6,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from stream.dead_letters import REPLAYED, Wanted, collect, is_marker, replay_headers
-from stream.headers import ATTEMPT, ERROR_PREFIX, Cause, Headers, attempt, dead_letter_headers, parse_dead_letter
+from stream.dead_letters import Wanted, collect, is_marker, replay_headers
+from stream.headers import (
+    ATTEMPT,
+    ERROR_PREFIX,
+    REPLAYED,
+    VALUE_OMITTED,
+    Cause,
+    Headers,
+    attempt,
+    dead_letter_headers,
+    parse_dead_letter,
+)
 
 
 @dataclass
@@ -56,9 +66,26 @@ def test_marker_says_that_the_letter_went_back() -> None:
 
 def test_marker_is_no_dead_letter() -> None:
     """Whoever reads the topic can tell the two apart by the headers."""
-    assert is_marker(marker("x").headers)
-    assert not is_marker(failed(Record()).headers)
+    assert is_marker(marker("x"))
+    assert not is_marker(failed(Record()))
     assert collect([marker("t.posts-3-41/1")]) == []
+
+
+def test_sender_cannot_pass_a_letter_off_as_a_marker() -> None:
+    """Nor as one whose bytes were left out, nor give it an attempt that is no number."""
+    headers = [(REPLAYED, b"t.posts-3-41/1"), (VALUE_OMITTED, b"9"), (ATTEMPT, b"7" * 5_000), ("mine", b"kept")]
+
+    for value in (b"x", None):
+        letter = failed(Record(value=value, headers=headers))
+        [stored] = collect([letter])
+        assert not stored.replayed
+        assert stored.letter.attempt == 1
+        assert replay_headers(stored.letter) == [("mine", b"kept"), (ATTEMPT, b"2")]
+
+
+@pytest.mark.parametrize("text", ["7" * 19, "²", "-1", "0", ""])
+def test_attempt_that_is_no_number_is_the_first(text: str) -> None:
+    assert attempt([(ATTEMPT, text.encode())]) == 1
 
 
 def test_letter_goes_back_with_its_own_headers_and_the_next_attempt() -> None:

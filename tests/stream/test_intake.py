@@ -157,6 +157,19 @@ async def test_bytes_in_flight_are_bounded(bench: Bench) -> None:
     assert len(await bench.take()) == 2
 
 
+async def test_confirmation_makes_no_room_while_the_bytes_are_too_many(bench: Bench) -> None:
+    """Each would otherwise let a whole fetch in."""
+    consumer = await bench.start()
+    consumer.put(ZERO, range(4), size_bytes=400)
+    taken = await bench.take()
+    consumer.put(ZERO, range(4, 8), size_bytes=400)
+    waiting = asyncio.create_task(bench.take())
+    await asyncio.sleep(0)
+    taken[0].confirm()
+    assert await waiting == []
+    assert bench.intake.n_bytes_in_flight == 1_200
+
+
 async def test_full_intake_goes_on_as_soon_as_there_is_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream.intake._POLL_MS", 60_000)
     consumer = await bench.start()

@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry
 
 from stream.cache import Entry
 from stream.errors import BrokerUnavailable, InvalidRecord, RecordTooLarge
-from stream.headers import Cause, first_header, parse_dead_letter
+from stream.headers import VALUE_OMITTED, Cause, first_header, parse_dead_letter
 from stream.outbox import Outgoing
 from stream.records import Alert, Duplicate, Finding, Origin, Post, PreparedPost, decode, decode_prepared, encode
 from stream.topics import topics
 from tests.stream.findings import alert, entries, finding
 from workers.metrics import Metrics
-from workers.outcomes import VALUE_OMITTED, Decided, Job, Outcomes
+from workers.outcomes import Decided, Job, Outcomes
 
 TOPICS = topics(prefix="", n_partitions=4, max_record_bytes=1_000)
 
@@ -48,7 +48,8 @@ class Outbox:
             raise self.failure
         results: list[int | RecordTooLarge] = []
         for record in records:
-            if len(record.value or b"") > self.max_bytes:
+            parts = [record.key, record.value, *(value for _, value in record.headers)]
+            if sum(len(part or b"") for part in parts) > self.max_bytes:
                 results.append(RecordTooLarge("too large"))
                 continue
             results.append(len(self.sent))
@@ -83,6 +84,7 @@ class Bench:
         self.metrics = Metrics(CollectorRegistry())
         self.cached: list[Entry] = []
         self.confirmed: list[int] = []
+        self.forgotten: list[str] = []
         writer: Any = SimpleNamespace(room=lambda: asyncio.sleep(0), offer=self.cached.extend)
         self.outcomes = Outcomes(
             self.outbox,  # type: ignore[arg-type]
@@ -90,6 +92,7 @@ class Bench:
             self.metrics,
             source="/test",
             cache_writer=writer,
+            forget=lambda post_id, origin: self.forgotten.append(post_id),
         )
 
     def accepted(self, offset: int, *, partition: int = 0, value: bytes = b"{}") -> Any:
@@ -108,9 +111,9 @@ class Bench:
             record=record, lease=lease, confirm=lambda: lease.confirm_many([offset], [len(value)]), lost=False
         )
 
-    def job(self, offset: int, *, partition: int = 0) -> Job:
+    def job(self, offset: int, *, partition: int = 0, text: str = "bridge down") -> Job:
         prepared = PreparedPost(
-            post=Post(id=f"p{offset}", text="bridge down"),
+            post=Post(id=f"p{offset}", text=text),
             origin=Origin(topic="posts", partition=partition, offset=offset),
             accepted_at=finding(offset).accepted_at,
         )
@@ -173,18 +176,50 @@ async def test_finding_too_large_becomes_a_dead_letter_and_the_others_go_on(benc
     [sent] = bench.outbox.on("dead-letters")
     assert first_header(sent.record.headers, "sitrep_reason") == "finding_too_large"
     assert sent.record.value == b"{}"  # the event's own bytes
+    assert bench.forgotten == ["p2"]  # it may come again, with a larger limit
     assert (bench.count("finding"), bench.count("dead_letter")) == (2, 1)
 
 
 async def test_dead_letter_too_large_leaves_a_pointer(bench: Bench) -> None:
     """The event is still at its origin, which the headers name; the worker must get past it."""
-    bench.outbox.max_bytes = 100
-    await bench.outcomes.dead_letter(bench.accepted(7, value=bytes(200)), cause())
+    bench.outbox.max_bytes = 8_000
+    await bench.outcomes.dead_letter(bench.accepted(7, value=bytes(9_000)), cause())
     [sent] = bench.outbox.on("dead-letters")
     assert sent.record.value is None
-    assert first_header(sent.record.headers, VALUE_OMITTED) == "200"
+    assert first_header(sent.record.headers, VALUE_OMITTED) == "9000"
     assert first_header(sent.record.headers, "sitrep_post_origin") == "posts/0/7"
     assert bench.confirmed == [7]
+
+
+async def test_pointer_has_a_bound_whatever_its_sender_wrote(bench: Bench) -> None:
+    """Headers and key may be what is too large; a pointer that is refused as well would lose the post."""
+    bench.outbox.max_bytes = 9_000
+    accepted = bench.accepted(7)
+    accepted.record.key = bytes(20_000)
+    accepted.record.headers = [("note", bytes(20_000)), ("tracestate", b"a=1" * 9_000)]
+    await bench.outcomes.dead_letter(accepted, cause())
+    [sent] = bench.outbox.on("dead-letters")
+    assert (sent.record.key, sent.record.value) == (None, None)
+    assert first_header(sent.record.headers, "sitrep_post_origin") == "posts/0/7"
+    assert first_header(sent.record.headers, "note") is None
+    assert bench.confirmed == [7]
+
+
+async def test_post_whose_dead_letter_is_refused_is_not_acknowledged(bench: Bench) -> None:
+    bench.outbox.max_bytes = 10
+    with pytest.raises(RecordTooLarge):
+        await bench.outcomes.dead_letter(bench.accepted(7), cause())
+    assert bench.confirmed == []
+
+
+async def test_long_trace_is_not_carried_on(bench: Bench) -> None:
+    """A valid post must not fail for what only travels with it."""
+    decided = bench.decided(1)
+    decided.job.accepted.record.headers.append(("tracestate", b"a" * 5_000))
+    await bench.outcomes.publish([decided])
+    [sent] = bench.outbox.on("findings")
+    assert first_header(sent.record.headers, "traceparent") == "00-x-y-01"
+    assert first_header(sent.record.headers, "tracestate") is None
 
 
 async def test_dead_letter_says_why_and_keeps_the_event(bench: Bench) -> None:
@@ -208,8 +243,9 @@ async def test_prepared_posts_go_to_the_partition_of_their_post(bench: Bench) ->
 
 
 async def test_prepared_post_too_large_becomes_a_dead_letter(bench: Bench) -> None:
-    bench.outbox.max_bytes = 50
-    await bench.outcomes.forward([bench.job(1)])
+    bench.outbox.max_bytes = 5_000
+    await bench.outcomes.forward([bench.job(1, text="x" * 6_000)])
+    assert bench.forgotten == ["p1"]
     [sent] = bench.outbox.on("dead-letters")
     assert first_header(sent.record.headers, "sitrep_reason") == "record_too_large"
     assert bench.confirmed == [1]

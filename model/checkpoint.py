@@ -31,10 +31,10 @@ _MIN_INT4_SIZE = 65_536
 
 
 def save(path: Path, network: Network, config: ModelConfig, tokenizer_json: str) -> ModelConfig:
-    """Writes the folder and returns the config with the weights' digest filled in."""
+    """Writes the folder and returns the config with the digests of its other files filled in."""
     path.mkdir(parents=True, exist_ok=True)
     weights = save_tensors(pack(network.state_dict()))
-    config = replace(config, weights_sha256=hashlib.sha256(weights).hexdigest())
+    config = replace(config, weights_sha256=_sha256(weights), tokenizer_sha256=_sha256(tokenizer_json.encode()))
     (path / WEIGHTS).write_bytes(weights)
     (path / CONFIG).write_text(json.dumps(config.to_dict(), indent=1) + "\n", encoding="utf-8")
     (path / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
@@ -45,7 +45,7 @@ def load(path: Path) -> tuple[Network, ModelConfig, WordTokenizer]:
     """The network with its stored weights, in eval mode; raises `CheckpointError` on any doubt."""
     config = load_config(path)
     state = load_weights(path, config.weights_sha256)
-    tokenizer = load_tokenizer(path, max_tokens=config.text.max_tokens, n_pieces=config.text.n_pieces)
+    tokenizer = load_tokenizer(path, config.tokenizer_sha256, config.text.max_tokens, config.text.n_pieces)
     with torch.device("meta"):
         network = Network(config)
     fill(network, state, path / WEIGHTS)
@@ -61,17 +61,12 @@ def load_config(path: Path) -> ModelConfig:
 
 def load_weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
     """The folder's float32 tensors, if the file is the one that config.json names."""
-    weights = _read(path / WEIGHTS)
-    digest = hashlib.sha256(weights).hexdigest()
-    if digest != expected_sha256:
-        raise CheckpointError(
-            f"{path / WEIGHTS} has sha256 {digest}, config.json expects {expected_sha256};"
-            " copy both files from the same release"
-        )
-    return unpack(_decode(weights, path / WEIGHTS))
+    return unpack(_decode(_checked(path / WEIGHTS, expected_sha256), path / WEIGHTS))
 
 
-def load_tokenizer(path: Path, *, max_tokens: int, n_pieces: int) -> WordTokenizer:
+def load_tokenizer(path: Path, expected_sha256: str, max_tokens: int, n_pieces: int) -> WordTokenizer:
+    """The folder's tokenizer, if the file is the one that config.json names: another's ids would mean other words."""
+    _checked(path / TOKENIZER, expected_sha256)
     tokenizer = WordTokenizer.from_file(_existing(path / TOKENIZER), max_tokens=max_tokens)
     if tokenizer.n_pieces != n_pieces:
         raise CheckpointError(
@@ -162,6 +157,20 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     network.load_state_dict(state, assign=True)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
+
+
+def _checked(path: Path, expected_sha256: str) -> bytes:
+    content = _read(path)
+    if _sha256(content) != expected_sha256:
+        raise CheckpointError(
+            f"{path} has sha256 {_sha256(content)}, config.json expects {expected_sha256};"
+            " copy both files from the same release"
+        )
+    return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _decode(weights: bytes, path: Path) -> dict[str, Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
+
+import msgspec
 
 from model.errors import CheckpointError
 from model.records import HUMANITARIAN, TASKS
@@ -100,6 +103,7 @@ class ModelConfig(_FromDict):
     alert_threshold: float
     data_digest: str
     weights_sha256: str
+    tokenizer_sha256: str
 
     @property
     def tasks(self) -> dict[str, tuple[str, ...]]:
@@ -126,7 +130,47 @@ class ModelConfig(_FromDict):
                 raise CheckpointError(
                     f"config.json: classes of {task} are {classes}, this code knows {TASKS.get(task)}"
                 )
+        _check_values(config)
         return config
+
+
+def _check_values(config: ModelConfig) -> None:
+    """Raise `CheckpointError` for a value that would make a finding wrong, or end the first prediction."""
+    try:
+        msgspec.convert(config.to_dict(), ModelConfig)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"config.json: {error}; copy the checkpoint again") from error
+    image, selection = config.image, config.selection
+    heads: list[ModelConfig | TaskConfig] = [config, *config.further.values()]
+    fusions = [fusion for head in heads for fusion in (head.fusion_both, head.fusion_text, head.fusion_image)]
+    finite = [value for one in fusions for value in (one.text_weight, one.image_weight, *one.bias)]
+    side = image.size_px // max(1, image.decider_patch_px)
+    for what, right in (
+        ("a fusion's bias has not one value for each class", all(_fits(head) for head in heads)),
+        ("a fusion has a value that is not finite", all(map(math.isfinite, finite))),
+        ("a prior is no distribution over the classes", all(_is_distribution(head) for head in heads)),
+        (f"alert_threshold = {config.alert_threshold} is no probability", 0 < config.alert_threshold <= 1),
+        (f"beta = {selection.beta} is not above 0", 0 < selection.beta < math.inf),
+        (f"n_steps = {selection.n_steps} is not above 0", selection.n_steps > 0),
+        (f"max_word_share = {selection.max_word_share} is no share", 0 < selection.max_word_share <= 1),
+        (f"rows = {image.rows}, cols = {image.cols} do not divide a side of {side} patches", _divides(image, side)),
+    ):
+        if not right:
+            raise CheckpointError(f"config.json: {what}; copy the checkpoint again")
+
+
+def _fits(head: ModelConfig | TaskConfig) -> bool:
+    fusions = (head.fusion_both, head.fusion_text, head.fusion_image)
+    return {len(fusion.bias) for fusion in fusions} == {len(head.classes)}
+
+
+def _is_distribution(head: ModelConfig | TaskConfig) -> bool:
+    prior = head.prior
+    return len(prior) == len(head.classes) and min(prior) >= 0 and abs(sum(prior) - 1) < 1e-3
+
+
+def _divides(image: ImageConfig, side: int) -> bool:
+    return image.rows == image.cols > 0 and side > 0 and side % image.rows == 0
 
 
 _SECTIONS: Mapping[str, type[_FromDict]] = {

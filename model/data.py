@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from model.records import CLASSES, TASKS, Pixels
 
@@ -244,11 +244,21 @@ def rationale_file(path: Path) -> list[RationaleRow]:
 
 
 def read_image(path: Path, max_edge_px: int = _MAX_EDGE_PX) -> Pixels:
-    """RGB pixels, down-scaled to at most `max_edge_px` on the long edge."""
+    """RGB pixels, down-scaled to at most `max_edge_px` on the long edge, and turned, as a worker prepares them."""
     with Image.open(path) as image:
-        rgb = image.convert("RGB")
+        rgb = _to_rgb(ImageOps.exif_transpose(image))
         rgb.thumbnail((max_edge_px, max_edge_px))
         return np.array(rgb)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Transparency on white; of 16 bits the upper eight."""
+    if image.mode.startswith("I;16"):
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def square(pixels: Pixels, size_px: int) -> Pixels:

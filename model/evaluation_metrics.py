@@ -70,10 +70,12 @@ def _class_of(one: Judged, classes: Sequence[str]) -> str:
 
 
 def _selected(judged: Sequence[Judged], classes: Sequence[str]) -> dict[str, float | None]:
-    """Mean share of a post's words and of an image's patches, over all posts and over those of humanitarian classes."""
-    humanitarian = [one for one in judged if _class_of(one, classes) != _NOT_HUMANITARIAN]
+    """Mean share of a post's words and of an image's patches, of all posts and, in that task, of humanitarian ones."""
+    groups: dict[str, Sequence[Judged]] = {"": judged}
+    if _NOT_HUMANITARIAN in classes:
+        groups["_humanitarian"] = [one for one in judged if _class_of(one, classes) != _NOT_HUMANITARIAN]
     made: dict[str, float | None] = {}
-    for suffix, group in (("", judged), ("_humanitarian", humanitarian)):
+    for suffix, group in groups.items():
         words = [len(s.words) / len(s.word_scores) for s in (one.selection for one in group) if s.word_scores]
         patches = [len(s.patches) / len(s.patch_scores) for s in (one.selection for one in group) if s.patch_scores]
         made[f"words{suffix}"] = float(np.mean(words)) if words else None

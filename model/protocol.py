@@ -24,7 +24,10 @@ FOLDS = (
     "official test rows with pixels, 5 grouped stratified folds (seed 0), each predicted by heads fitted on the others;"
     " encoders never saw a test row; runs differ in the seed of image head and fusion, encoders are one run"
 )
-OFFICIAL = "text only, official train split to official test split, calibrated on the official dev split"
+OFFICIAL = (
+    "text only, official train split, with HumAID tweets and CrisisMMD's own outside the agreed split (the TF-IDF"
+    " baseline without them), to official test split, calibrated on the official dev split"
+)
 TASK_FOLDS = (
     "{task}, decided from rationales alone: official humanitarian test rows with pixels and a label of the task,"
     " 5 grouped stratified folds (seed 0), heads on the finished encoders; runs differ in the seed of head and fusion"

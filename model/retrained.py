@@ -33,7 +33,7 @@ PROTOCOL = (
 LOSSES: Mapping[str, SelectorLosses] = MappingProxyType(
     {
         "alpha_2_as_shipped": RECIPE,
-        "alpha_0_09_as_in_the_paper": SelectorLosses(alpha=0.09),
+        "alpha_0_09": SelectorLosses(alpha=0.09),
         "class_loss_off": SelectorLosses(class_weight=0.0),
     }
 )

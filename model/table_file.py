@@ -39,7 +39,7 @@ def read_table(path: Path) -> Table:
         raise InvalidTable(f"{path} is empty: give a table with a header line and a row for each post")
     header = text[: text.find("\n")] if "\n" in text else text
     csv.field_size_limit(sys.maxsize)
-    lines = _tab_rows(text) if "\t" in header or "," not in header else list(csv.reader(io.StringIO(text, newline="")))
+    lines = _tab_rows(text) if "\t" in header or "," not in header else _comma_rows(text, notes)
     lines = [line for line in lines if any(cell.strip() for cell in line)]
     columns = tuple(name.strip().strip('"').lower() for name in lines[0])
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
@@ -70,6 +70,17 @@ def _decode(path: Path) -> tuple[str, list[str]]:
 
 def _normal(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").replace(_NUL, "")
+
+
+def _comma_rows(text: str, notes: list[str]) -> list[list[str]]:
+    """Rows as CSV has them; line by line where a quote is never closed, which would swallow all that follows."""
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        if "unexpected end" not in str(error):
+            return list(csv.reader(io.StringIO(text, newline="")))
+        notes.append("a quote is never closed; each line was read as a row of its own")
+        return [row for line in text.split("\n") for row in csv.reader([line])]
 
 
 def _tab_rows(text: str) -> list[list[str]]:

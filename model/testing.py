@@ -67,6 +67,7 @@ def tiny_checkpoint(path: Path, seed: int = 0, *, further: Sequence[str] = ()) -
         alert_threshold=0.5,
         data_digest="sha256:none",
         weights_sha256="",
+        tokenizer_sha256="",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

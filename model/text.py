@@ -29,6 +29,7 @@ class Word(Struct, frozen=True, kw_only=True):
     start: int
     end: int
     form: str
+    cut: bool = False  # the model reads less of it than there is
     selectable: bool  # False for links, user names and bare punctuation, which are never evidence
 
 
@@ -85,6 +86,7 @@ def _word(match: re.Match[str], segmenter: Segmenter) -> Word:
         start=match.start(),
         end=match.end(),
         form=form[:_MAX_FORM_CHARS],
+        cut=len(form) > _MAX_FORM_CHARS,
         selectable=any(map(_is_content, bare)),
     )
 

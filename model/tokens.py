@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class Tokens:
     input_ids: list[int]
     words: list[int]
     n_words: int  # words that fitted
-    truncated: bool
+    truncated: bool  # words, or parts of one, were left out
 
 
 class WordTokenizer:
@@ -61,8 +61,12 @@ class WordTokenizer:
         return split_words(text, self._segmenter)
 
     def encode(self, words: Sequence[Word]) -> Tokens:
-        """All words, cut after the last one that fits `max_tokens`."""
-        return self._pack([self._pieces_of(word.form) for word in words])
+        """All words, cut after the last one that fits `max_tokens`, and each where it has too many pieces."""
+        pieces = [self._pieces_of(word.form) for word in words]
+        packed = self._pack(pieces)
+        if any(word.cut for word in words) or max(map(len, pieces), default=0) > _MAX_WORD_PIECES:
+            return replace(packed, truncated=True)
+        return packed
 
     def encode_selected(self, words: Sequence[Word], selected: Sequence[int], *, join_hidden: bool = True) -> Tokens:
         """Selected words only; each run of hidden words becomes one `*`, so not even its length is seen.
@@ -79,12 +83,15 @@ class WordTokenizer:
         return self._pack(packed)
 
     def _encode(self, form: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(form, add_special_tokens=False).ids[:_MAX_WORD_PIECES])
+        return tuple(
+            self._tokenizer.encode(form, add_special_tokens=False).ids[: _MAX_WORD_PIECES + 1]
+        )  # one more, to tell that there is more
 
     def _pack(self, pieces: Sequence[Sequence[int]]) -> Tokens:
         input_ids, words = [self.cls_id], [-1]
         n_words = 0
-        for index, ids in enumerate(pieces):
+        for index, every in enumerate(pieces):
+            ids = every[:_MAX_WORD_PIECES]
             if len(input_ids) + len(ids) + 1 > self.max_tokens:
                 break
             input_ids += ids

@@ -125,6 +125,7 @@ def make_config(run: Run, parts: Parts, shipped: Fitted) -> ModelConfig:
         alert_threshold=threshold,
         data_digest=data.digest(run.data, tables(run.data)),
         weights_sha256="",
+        tokenizer_sha256="",
     )
 
 

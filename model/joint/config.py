@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -77,6 +78,7 @@ class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     recipe_digest: str
     data_digest: str
     weights_sha256: str
+    tokenizer_sha256: str
 
     def to_json(self) -> str:
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode() + "\n"
@@ -93,10 +95,13 @@ class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise CheckpointError(
                     f"config.json: classes of {task} are {classes}, this code knows {TASKS.get(task)}"
                 )
-        if HUMANITARIAN not in config.tasks or len(config.prior) != len(CLASSES):
+        prior = config.prior
+        if HUMANITARIAN not in config.tasks or len(prior) != len(CLASSES) or not abs(sum(prior) - 1) < 1e-3:
             raise CheckpointError(
-                f"config.json: the task {HUMANITARIAN} and its {len(CLASSES)} prior values must be there"
+                f"config.json: the task {HUMANITARIAN} and its {len(CLASSES)} prior values, together 1, must be there"
             )
+        if not 0 < config.temperature < math.inf:
+            raise CheckpointError(f"config.json: temperature = {config.temperature} is not above 0; copy it again")
         return config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,9 @@ from model.joint.archive import Post
 from model.joint.batch import Item
 from model.joint.evidence import Kit, Reading, read, shown
 from model.joint.states import Inputs, JointEncoder
-from model.records import Example
+from model.records import Example, Pixels
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _AHEAD = 3  # batches read before they are needed
@@ -53,13 +56,22 @@ class Rows:
     targets: Sequence[list[float] | None]
     seen: Sequence[Tensor | None] | None = None  # cached features of the whole images
     texts: dict[int, EncodedExample] = field(default_factory=dict)  # encoded once, for every epoch reads them again
+    unreadable: set[Path] = field(default_factory=set)  # told once
 
     def example(self, k: int) -> Example:
         post = self.posts[k]
         if k not in self.texts:
             self.texts[k] = encode_text(Example(text=post.text), self.kit.tokenizer)
-        image = None if post.image is None else data.read_image(post.image, self.max_edge_px)
-        return structs.replace(self.texts[k], image=image)
+        return structs.replace(self.texts[k], image=None if post.image is None else self._image(post.image))
+
+    def _image(self, path: Path) -> Pixels | None:
+        try:
+            return data.read_image(path, self.max_edge_px)
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises at broken files
+            if path not in self.unreadable:
+                self.unreadable.add(path)
+                log.warning("%s cannot be read, its post goes without it: %s", path, error)
+            return None
 
     def reading(self, k: int) -> Reading:
         return read(self.example(k), self.kit, None if self.seen is None else self.seen[k])

@@ -23,7 +23,12 @@ def save(path: Path, network: TwoStage, config: JointConfig, tokenizer_json: str
     state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save_tensors(checkpoint.pack(state) if int8 else state)
     digest = hashlib.sha256(weights).hexdigest()
-    config = msgspec.structs.replace(config, weights_sha256=digest, version=f"{config.name}-{digest[:12]}")
+    config = msgspec.structs.replace(
+        config,
+        version=f"{config.name}-{digest[:12]}",
+        weights_sha256=digest,
+        tokenizer_sha256=hashlib.sha256(tokenizer_json.encode()).hexdigest(),
+    )
     (path / WEIGHTS).write_bytes(weights)
     (path / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     (path / CONFIG).write_text(config.to_json(), encoding="utf-8")
@@ -34,7 +39,7 @@ def load(path: Path) -> tuple[TwoStage, JointConfig, WordTokenizer]:
     """The network with its stored weights, in eval mode; raises `CheckpointError` on any doubt."""
     config = JointConfig.parse(checkpoint.read_config(path))
     state = checkpoint.load_weights(path, config.weights_sha256)
-    tokenizer = checkpoint.load_tokenizer(path, max_tokens=config.encoder.max_tokens, n_pieces=config.n_pieces)
+    tokenizer = checkpoint.load_tokenizer(path, config.tokenizer_sha256, config.encoder.max_tokens, config.n_pieces)
     with torch.random.fork_rng(devices=[]):
         network = make_network(config)
     checkpoint.fill(network, state, path / WEIGHTS)

@@ -43,12 +43,12 @@ class Measured:
 def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, left: Left) -> Measured:
     """Temperature and alert threshold from dev rows, in float32; then every task's dev and test rows."""
     place = {id(post): k for k, post in enumerate(job.rows.posts)}
-    dev_labels = job.rows.labels(job.dev, HUMANITARIAN)
-    dev_logits = left_logits(job, decider, left, job.dev)[HUMANITARIAN]
+    dev = left.usable(job.dev)  # a row without evidence gets the prior, whatever the temperature
+    dev_labels = job.rows.labels(dev, HUMANITARIAN)
+    dev_logits = left_logits(job, decider, left, dev)[HUMANITARIAN]
     temperature = fit_temperature(dev_logits, dev_labels)
     dev_probs = (dev_logits.double() / temperature).softmax(1)
-    counts = torch.bincount(job.rows.labels(range(job.n_train), HUMANITARIAN).clamp(min=0), minlength=len(CLASSES))
-    prior = tuple((counts.double() / counts.sum()).tolist())
+    prior = class_prior(job.rows.labels(range(job.n_train), HUMANITARIAN))
     metrics: dict[str, Any] = {}
     for task, classes in TASKS.items():
         if task not in job.recipe.tasks:
@@ -59,9 +59,12 @@ def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, le
                 continue
             labels = job.rows.labels(rows, task).numpy()
             logits = left_logits(job, decider, left, rows)[task].double()
-            scale = temperature if task == HUMANITARIAN else 1.0
+            probs = (logits / (temperature if task == HUMANITARIAN else 1.0)).softmax(1)
+            if task == HUMANITARIAN:
+                usable = set(left.usable(rows))
+                probs[[k not in usable for k in rows]] = torch.tensor(prior).double()
             metrics[f"{task}.{split}"] = {
-                "rationale_only": classification(labels, (logits / scale).softmax(1).numpy(), classes),
+                "rationale_only": classification(labels, probs.numpy(), classes),
                 "stage_1_full_input": classification(
                     labels, whole_logits(job, selector, rows)[task].double().softmax(1).numpy(), classes
                 ),
@@ -86,6 +89,12 @@ def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, le
         },
         metrics=metrics,
     )
+
+
+def class_prior(labels: Tensor) -> tuple[float, ...]:
+    """Each class's share of the rows that are labelled at all; -1 is a row of another task."""
+    counts = torch.bincount(labels[labels >= 0], minlength=len(CLASSES)).double()
+    return tuple((counts / counts.sum()).tolist())
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -122,3 +131,12 @@ def write(out: Path, config: JointConfig, measured: Measured, run: Mapping[str, 
     for name, values in ((METRICS, metrics), (CALIBRATION, {"version": config.version, **measured.calibration})):
         (out / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (out / CARD).write_text(model_card(config, metrics), encoding="utf-8")
+
+
+def run_key(out: Path) -> str | None:
+    """What tells the run that wrote the folder from others; None where it does not say."""
+    try:
+        key = json.loads((out / METRICS).read_text(encoding="utf-8"))["run"]["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(key)

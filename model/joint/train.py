@@ -36,7 +36,7 @@ from model.records import HUMANITARIAN, TASKS
 from model.tokens import WordTokenizer
 
 log = logging.getLogger(__name__)
-_WORK = "work"
+_WORK = ".sitrep-train"  # removed in the end: a name that nobody gives a folder of their own
 
 
 class OutputTaken(ModelError):
@@ -58,12 +58,12 @@ class Request:
 def train(request: Request) -> JointConfig:
     """Trains, measures and writes the checkpoint to `out`; a run that was killed goes on where it stopped.
 
-    Its state lies in `out/work`, which a finished run removes. Asking for the same again returns at once.
+    Its state lies in `out/.sitrep-train`, which a finished run removes. Asking for the same again returns at once.
     """
     started = time.monotonic()
     recipe, out = request.recipe, request.out
     archive = load_archive(request.data, list(recipe.tasks), drop_copies=recipe.data.drop_copies)
-    finished = _finished(out, recipe, archive)
+    finished = _finished(out, request, archive)
     if finished is not None:
         return finished
     (out / _WORK).mkdir(parents=True, exist_ok=True)
@@ -95,6 +95,7 @@ def train(request: Request) -> JointConfig:
         recipe_digest=recipe.digest(),
         data_digest=archive.digest,
         weights_sha256="",
+        tokenizer_sha256="",
     )
     run = {
         "recipe": msgspec.to_builtins(recipe),
@@ -105,6 +106,7 @@ def train(request: Request) -> JointConfig:
         "device": request.device,
         "seconds_of_last_start": round(time.monotonic() - started, 1),
         "history": histories,
+        "key": job.key,
     }
     config = folder.save(out, TwoStage(selector, decider), config, tokenizer_json, int8=recipe.int8_weights)
     report.write(out, config, measured, run)
@@ -112,7 +114,7 @@ def train(request: Request) -> JointConfig:
     return config
 
 
-def _finished(out: Path, recipe: Recipe, archive: Archive) -> JointConfig | None:
+def _finished(out: Path, request: Request, archive: Archive) -> JointConfig | None:
     """The checkpoint that is there already, if this very run made it."""
     if not (out / checkpoint.CONFIG).exists():
         return None
@@ -120,12 +122,15 @@ def _finished(out: Path, recipe: Recipe, archive: Archive) -> JointConfig | None
         config = JointConfig.parse(checkpoint.read_config(out))
     except ModelError:
         config = None
-    if config is None or (config.recipe_digest, config.data_digest) != (recipe.digest(), archive.digest):
-        raise OutputTaken(f"{out} holds another checkpoint; give another --out, or delete it")
-    if not (out / _WORK).exists():
-        log.warning("%s is finished already, with this recipe and data", out)
-        return config
-    return None
+    taken = OutputTaken(f"{out} holds another checkpoint; give another --out, or delete it")
+    if config is None or (config.recipe_digest, config.data_digest) != (request.recipe.digest(), archive.digest):
+        raise taken
+    if (out / _WORK).exists():  # killed while it was written; the work has keys of its own
+        return None
+    if report.run_key(out) != _key(request, archive):
+        raise taken
+    log.warning("%s is finished already, with this recipe, data, weights and rationales", out)
+    return config
 
 
 def _foundation(request: Request, archive: Archive) -> tuple[JointEncoder, Kit, str]:
@@ -160,8 +165,6 @@ def _job(request: Request, archive: Archive, kit: Kit) -> Job:
     posts = [*train_posts, *archive.held]
     dev = archive.dev(HUMANITARIAN)
     place = {id(post): k for k, post in enumerate(posts)}
-    given = [recipe.digest(), archive.digest, str(request.weights or recipe.pretrained)]
-    given += [hashlib.sha256(path.read_bytes()).hexdigest() for path in request.rationales]
     return Job(
         recipe=recipe,
         rows=Rows(
@@ -175,8 +178,16 @@ def _job(request: Request, archive: Archive, kit: Kit) -> Job:
         n_train=len(train_posts),
         dev=[place[id(post)] for post in dev],
         work=request.out / _WORK,
-        key=hashlib.sha256(json.dumps(given).encode()).hexdigest(),
+        key=_key(request, archive),
     )
+
+
+def _key(request: Request, archive: Archive) -> str:
+    """Tells one run from another, for what may be resumed and what is finished."""
+    recipe = request.recipe
+    given = [recipe.digest(), archive.digest, str(request.weights or recipe.pretrained), str(archive.n_missing_images)]
+    given += [hashlib.sha256(path.read_bytes()).hexdigest() for path in request.rationales]
+    return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
 
 def _seen(job: Job, encoder: JointEncoder, name: str, left: Left | None) -> Any:

@@ -59,7 +59,7 @@ def heatmap(scores: Tensor, patch_mask: Tensor, config: TransferConfig) -> Heatm
     low = scores.masked_fill(~patch_mask, math.inf).amin(1)
     flat = ~(top - low > _FLAT * top.abs().clamp(min=_FLAT))
     if config.heatmap == "hard":
-        wanted = torch.ceil(config.top_share * n).long()  # (B, 1)
+        wanted = torch.ceil(config.top_share * n - 1e-4).long()  # (B, 1)
         order = scores.masked_fill(~patch_mask, -1.0).sort(dim=1, descending=True, stable=True).indices
         rank = torch.empty_like(order).scatter_(
             1, order, torch.arange(scores.shape[1], device=order.device).expand_as(order)

@@ -5,6 +5,7 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,6 +91,39 @@ def test_unknown_config_keys_and_other_classes_are_refused(copy: Path) -> None:
         RationaleClassifier.load(copy)
     (copy / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
+        RationaleClassifier.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        ("fusion_both.bias", [float("nan")] * 5, "not finite"),
+        ("fusion_text.bias", [0.0], "bias"),
+        ("fusion_both.text_weight", "1", "text_weight"),
+        ("prior", [0.6] * 5, "prior"),
+        ("prior", [0.5, 0.5], "prior"),
+        ("alert_threshold", None, "alert_threshold"),
+        ("alert_threshold", 7.0, "alert_threshold"),
+        ("selection.word_threshold", "0.4", "word_threshold"),
+        ("selection.beta", 0.0, "beta"),
+        ("image.cols", 5, "cols = 5"),
+    ],
+)
+def test_config_value_that_would_spoil_a_finding_is_refused(copy: Path, where: str, value: Any, told: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    *sections, last = where.split(".")
+    section = config[sections[0]] if sections else config
+    section[last] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=told):
+        RationaleClassifier.load(copy)
+
+
+def test_another_tokenizer_is_refused(copy: Path) -> None:
+    """As many pieces in another order would mean other words."""
+    text = (copy / "tokenizer.json").read_text("utf-8")
+    (copy / "tokenizer.json").write_text(text + "\n", "utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json has sha256"):
         RationaleClassifier.load(copy)
 
 

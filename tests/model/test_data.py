@@ -1,9 +1,15 @@
 """Tables are read as published: HumAID by event, so that unseen ones can be measured, and each task's own labels."""
 
+from io import BytesIO
 from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
 
 from model import data
 from model.records import CLASSES, TASKS
+from stream.pixels import prepare_image
 
 
 def test_humaid_rows_are_those_of_the_events_and_part_asked_for(tmp_path: Path) -> None:
@@ -43,3 +49,31 @@ def test_labels_of_further_tasks_come_from_their_own_tables(tmp_path: Path) -> N
     assert (row.row_id, row.text, TASKS["damage"][row.label]) == ("1_0", "the roof is gone", "severe_damage")
     assert data.image_labels(tmp_path, "informative") == {"1_0": 0, "images/flood": 0}
     assert data.image_labels(tmp_path, "damage") == {"1_0": 2, "images/flood": 0}
+
+
+def picture(kind: str) -> Image.Image:
+    left = Image.new("RGB", (40, 30), "white")
+    left.paste("red", (0, 0, 12, 9))
+    if kind == "transparent":
+        left.putalpha(Image.linear_gradient("L").resize((40, 30)))
+    if kind == "palette":
+        return left.convert("P", palette=Image.Palette.ADAPTIVE)
+    if kind == "16 bits":
+        return Image.fromarray(np.linspace(0, 65_535, 1_200, dtype=np.uint16).reshape(30, 40))
+    return left
+
+
+@pytest.mark.parametrize("kind", ["plain", "turned", "transparent", "palette", "16 bits"])
+def test_picture_of_a_table_is_the_one_that_a_worker_prepares(kind: str, tmp_path: Path) -> None:
+    """Training and evaluation must see the pixels that are classified later."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6 if kind == "turned" else 1
+    buffer = BytesIO()
+    picture(kind).save(buffer, "PNG", exif=exif)
+    (tmp_path / "a.png").write_bytes(buffer.getvalue())
+
+    pixels = data.read_image(tmp_path / "a.png")
+
+    served = prepare_image(buffer.getvalue(), index=0, edge=384, max_pixels=10_000)
+    assert pixels.shape == (served.height, served.width, 3)
+    assert pixels.tobytes() == served.pixels

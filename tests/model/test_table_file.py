@@ -69,6 +69,12 @@ def test_lone_quote_beside_quoted_cell(tmp_path: Path) -> None:
     assert texts(read(tmp_path, content)) == ['"alone', "a\ttab", "over\nlines"]
 
 
+def test_quote_that_is_never_closed_swallows_no_row_of_a_csv(tmp_path: Path) -> None:
+    table = read(tmp_path, 'id,text,label\n1,"lone quote,a\n2,two,b\n3,three,a\n')
+    assert [row["id"] for row in table.rows] == ["1", "2", "3"]
+    assert any("never closed" in note for note in table.notes)
+
+
 def test_commas_are_found_out(tmp_path: Path) -> None:
     """A rationale table, quoted as CSV, whatever its name."""
     table = read(tmp_path, 'tweet_id,tweet_text,label\n1,"a, ""b""\nc",x\n2,d,y\n', "rationales.csv")

@@ -23,6 +23,21 @@ PIECES = st.one_of(
 TEXTS = st.lists(PIECES, max_size=12).map(" ".join)
 
 
+@pytest.mark.parametrize(
+    ("text", "truncated"),
+    [
+        ("bridge down", False),
+        ("地震で橋が落ちました", False),
+        ("地震で橋が落ちました" * 4, True),  # one word without spaces: more pieces than are read of one
+        ("bridge" + "-no" * 40, True),
+    ],
+)
+def test_word_that_is_read_in_part_is_told(tiny: RationaleClassifier, text: str, truncated: bool) -> None:
+    """Its span is all of it, so the finding must say that the end was not read."""
+    [prediction] = tiny.predict([Example(text=text)])
+    assert ("text_truncated" in prediction.fallbacks) is truncated
+
+
 @given(TEXTS)
 def test_words_are_disjoint_and_cover_every_visible_character(text: str) -> None:
     words = split_words(text, SEGMENTER)

@@ -50,6 +50,7 @@ def _dual(path: Path, transfer: TransferConfig) -> Path:
         recipe_digest="",
         data_digest="",
         weights_sha256="",
+        tokenizer_sha256="",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

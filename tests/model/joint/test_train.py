@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from model import CLASSES, Example, load_classifier
 from model.joint.archive import load_archive
 from model.joint.build import WeightsError, pretrained_encoder
 from model.joint.classifier import JointClassifier
+from model.joint.report import class_prior
 from model.joint.vocabulary import tokenizer_from_texts
 from model.records import HUMANITARIAN
 from tests.model.conftest import noise
@@ -80,15 +82,38 @@ def test_the_classifier_agrees_with_the_numbers_of_its_training(
 
 
 def test_a_finished_run_is_not_made_again_and_not_overwritten(
-    trained_path: Path, archive_folder: Path, capsys: pytest.CaptureFixture[str]
+    trained_path: Path, archive_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = _sha256(trained_path)
     arguments = ("train", "--recipe", "tiny", "--data", str(archive_folder), "--out", str(trained_path))
     assert sitrep(*arguments) == 0
     assert "is finished already" in capsys.readouterr().err
-    assert sitrep(*arguments, "--seed", "1") == 1
-    assert "another --out" in capsys.readouterr().err
+    marks = tmp_path / "marks.csv"
+    marks.write_text(
+        "tweet_id,tweet_text,corrected_label,informative_content\n1,bridge down,infrastructure,bridge down\n"
+    )
+    for other in (("--seed", "1"), ("--rationales", str(marks)), ("--weights", "elsewhere")):
+        assert sitrep(*arguments, *other) == 1
+        assert "another --out" in capsys.readouterr().err
     assert _sha256(trained_path) == before
+
+
+def test_folder_of_somebody_elses_work_is_left_alone(archive_folder: Path, tmp_path: Path) -> None:
+    """As with `--out .` in a project; and a picture that is broken costs its post the picture, not the run."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("mine")
+    broken = tmp_path / "broken"
+    shutil.copytree(archive_folder, broken)
+    some = sorted(broken.glob("CrisisMMD_v2.0/data_image/*/*/*.jpg"))[:3]
+    for path in some:
+        path.write_bytes(path.read_bytes()[:200])
+    assert sitrep("train", "--recipe", "tiny", "--data", str(broken), "--out", str(tmp_path), *SHORT) == 0
+    assert (tmp_path / "work" / "thesis.txt").read_text() == "mine"
+
+
+def test_prior_is_of_labelled_rows_alone() -> None:
+    """Rows of another task are no class of this one."""
+    assert class_prior(torch.tensor([2, -1, 2, 1, -1, 4])) == (0.0, 0.25, 0.5, 0.0, 0.25)
 
 
 @pytest.mark.timeout(400)
@@ -103,7 +128,7 @@ def test_killed_it_ends_with_the_weights_of_an_uninterrupted_run(
     ) as process:
         deadline = time.monotonic() + 300
         try:
-            while not (out / "work" / "stage-2.state").exists():
+            while not (out / ".sitrep-train" / "stage-2.state").exists():
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.02)
         finally:

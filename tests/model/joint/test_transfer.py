@@ -21,6 +21,15 @@ def test_hard_keeps_the_top_share_and_breaks_ties_to_the_lower_patch() -> None:
     assert not shown.flat.any()
 
 
+@pytest.mark.parametrize("n_patches", [10, 50, 90, 100])
+def test_hard_keeps_no_patch_for_a_rounding_error(n_patches: int) -> None:
+    """0.3 of 50 is 15, whatever float32 makes of it."""
+    scores = torch.arange(1.0, n_patches + 1)[None]
+    config = TransferConfig(heatmap="hard", top_share=0.3)
+    shown = heatmap(scores, torch.ones(1, n_patches, dtype=torch.bool), config)
+    assert int(shown.weights.sum()) == round(0.3 * n_patches)
+
+
 def test_hard_never_keeps_a_zero_score() -> None:
     assert heatmap(_scores(0.0, 0.9, 0.0, 0.0), REAL, TransferConfig(top_share=1.0)).weights.sum() == 1
 

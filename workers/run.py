@@ -43,6 +43,8 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
         prefix=settings.prefix, n_partitions=settings.partitions, max_record_bytes=settings.max_record_bytes
     )
     _check_folder(settings.image_folder)
+    if stage == "prepare":
+        _check_picture_size(settings.image_edge, wanted.prepared.max_message_bytes)
     _check_address(settings.web_host, settings.web_port)
     asyncio.run(check_topics(settings.kafka, wanted.all()))
     if settings.exactly_once:
@@ -74,6 +76,16 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
 def _check_folder(image_folder: str) -> None:
     if image_folder and not Path(image_folder).is_dir():
         raise StartError(f"image_folder = {image_folder!r} is no folder: give the one that has the images")
+
+
+def _check_picture_size(edge: int, limit_bytes: int) -> None:
+    """Between stages a picture travels as pixels; one that does not fit would cost its post."""
+    size_bytes = 3 * edge**2
+    if size_bytes > limit_bytes:
+        raise StartError(
+            f"image_edge = {edge} makes pictures of up to {size_bytes} bytes, more than the {limit_bytes} that the"
+            " prepared topic takes: lower it, or raise max_record_bytes and the topic's limit"
+        )
 
 
 def _check_address(host: str, port: int) -> None:

@@ -95,6 +95,7 @@ def test_start_imports_nothing_heavy() -> None:
         (["worker", "--kafka", NOBODY, "--set", "web_port=0"], 1, NOBODY),
         (["worker", "--set", "web_host=192.0.2.1"], 1, "192.0.2.1:6066"),
         (["worker", "--set", "image_folder=nowhere"], 1, "nowhere"),
+        (["worker", "--stage", "prepare", "--set", "image_edge=1600"], 1, "image_edge = 1600"),
         (["up", "--kafka", NOBODY, "--redis", "redis://127.0.0.1:1/0"], 2, "--redis"),
         (
             ["train", "--recipe", "compact", "--data", ".", "--out", "o", "--device", "cpu", "--rationales", "x"],

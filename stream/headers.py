@@ -130,8 +130,7 @@ def dead_letter_headers(record: KafkaRecord, cause: Cause, *, post_origin: Origi
         (FAILED_AT, rfc3339(datetime.now(UTC)).encode()),
         (POST_ORIGIN, f"{origin.topic}/{origin.partition}/{origin.offset}".encode()),
     ]
-    names = {name for name, _ in added} | _OURS  # a sender's headers of these names must not pass for ours
-    return [(name, value) for name, value in record.headers if name not in names] + added
+    return original_headers(record.headers) + added  # a sender's headers of our names must not pass for ours
 
 
 def attempt(headers: Iterable[tuple[str, bytes]]) -> int:
@@ -146,7 +145,7 @@ def pointer_headers(headers: Iterable[tuple[str, bytes]], *, size_bytes: int) ->
 
 
 def original_headers(headers: Iterable[tuple[str, bytes]]) -> Headers:
-    """Return the headers without those that `dead_letter_headers` added."""
+    """Return the headers without any of the names that `dead_letter_headers` gives."""
     return [(name, value) for name, value in headers if name not in _OURS and not name.startswith(ERROR_PREFIX)]
 
 

@@ -197,6 +197,7 @@ async def test_pointer_has_a_bound_whatever_its_sender_wrote(bench: Bench) -> No
     accepted = bench.accepted(7)
     accepted.record.key = bytes(20_000)
     accepted.record.headers = [("note", bytes(20_000)), ("tracestate", b"a=1" * 9_000)]
+    accepted.record.headers += [("__streams.errors.note", bytes(20_000)), ("sitrep_reason", bytes(20_000))]
     await bench.outcomes.dead_letter(accepted, cause())
     [sent] = bench.outbox.on("dead-letters")
     assert (sent.record.key, sent.record.value) == (None, None)

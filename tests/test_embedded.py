@@ -179,7 +179,7 @@ def test_die_with_parent_outside_the_main_thread_is_refused() -> None:
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, the error is the command that installs it."""
     monkeypatch.setitem(sys.modules, "noida_db", None)
-    with pytest.raises(EmbeddedError, match=r"pip install 'sitrep\[embedded\]'"):
+    with pytest.raises(EmbeddedError, match=r"pip install '\.\[embedded\]'"):
         start()
 
 

@@ -24,6 +24,8 @@ from workers.outcomes import Job, Outcomes
 
 _STAGE = "prepare"
 
+_Read = tuple[Accepted, Post, Origin, datetime]  # a record that is a post, where it lies, and when Kafka took it
+
 
 class PrepareStage:
     """Prepares fetched records and forwards them as jobs."""
@@ -53,12 +55,11 @@ class PrepareStage:
     async def run(self, fetched: Sequence[Accepted]) -> None:
         """Prepare the records of one fetch; posts with an image follow later, by tasks of their own."""
         start = time.perf_counter()
-        posts: list[tuple[Accepted, Post, Origin]] = []
+        posts: list[_Read] = []
         invalid: list[tuple[Accepted, InvalidRecord]] = []
         for accepted in fetched:
             try:
-                _accepted_at(accepted)
-                posts.append((accepted, self._decode(accepted), _origin(accepted)))
+                posts.append((accepted, self._decode(accepted), _origin(accepted), _accepted_at(accepted)))
             except InvalidRecord as error:
                 invalid.append((accepted, error))
         self._metrics.stage_s.labels("decode").observe(time.perf_counter() - start)
@@ -71,14 +72,14 @@ class PrepareStage:
             )
         if not posts:
             return
-        verdicts = await self._duplicates.check([(post, origin) for _, post, origin in posts])
+        verdicts = await self._duplicates.check([(post, origin) for _, post, origin, _ in posts])
         fresh = posts
         if any(verdicts):
             known = [(one[0], verdict) for one, verdict in zip(posts, verdicts, strict=True) if verdict is not None]
             await self._outcomes.duplicates(known)
             fresh = [one for one, verdict in zip(posts, verdicts, strict=True) if verdict is None]
-        unpictured: list[tuple[Accepted, Post, Origin]] = []
-        pictured: list[tuple[Accepted, Post, Origin]] = []
+        unpictured: list[_Read] = []
+        pictured: list[_Read] = []
         spared = self._reliefs().text_only
         for one in fresh:
             looked_at = one[1].images and not (spared and one[1].text.strip())
@@ -111,13 +112,13 @@ class PrepareStage:
         except Exception as error:  # deliveries failed beyond their bound: nothing is acknowledged, start anew
             self._on_fatal(error)
 
-    async def _with_image(self, accepted: Accepted, post: Post, origin: Origin) -> None:
+    async def _with_image(self, accepted: Accepted, post: Post, origin: Origin, accepted_at: datetime) -> None:
         try:
             image, degraded = await self._first_usable(post)
             if image is None and not post.text.strip():
                 reason = degraded[0] if degraded else "image_unusable"
                 raise InvalidRecord("no_usable_content", f"post {post.id!r} has no text and its image fails: {reason}")
-            await self._forward([_job(accepted, post, origin, image, degraded)])
+            await self._forward([_job(accepted, post, origin, accepted_at, image, degraded)])
         except InvalidRecord as error:
             self._duplicates.forget(post.id, origin)
             await self._outcomes.dead_letter(accepted, Cause(reason=error.reason, stage=_STAGE, error=error))
@@ -157,11 +158,18 @@ def _accepted_at(accepted: Accepted) -> datetime:
         ) from error
 
 
-def _job(accepted: Accepted, post: Post, origin: Origin, image: PreparedImage | None, degraded: list[str]) -> Job:
+def _job(
+    accepted: Accepted,
+    post: Post,
+    origin: Origin,
+    accepted_at: datetime,
+    image: PreparedImage | None,
+    degraded: list[str],
+) -> Job:
     prepared = PreparedPost(
         post=msgspec.structs.replace(post, images=[]) if post.images else post,
         origin=origin,
-        accepted_at=_accepted_at(accepted),
+        accepted_at=accepted_at,
         image=image,
         degraded=degraded,
     )

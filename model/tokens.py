@@ -83,9 +83,9 @@ class WordTokenizer:
         return self._pack(packed)
 
     def _encode(self, form: str) -> tuple[int, ...]:
-        return tuple(
-            self._tokenizer.encode(form, add_special_tokens=False).ids[: _MAX_WORD_PIECES + 1]
-        )  # one more, to tell that there is more
+        """The word's pieces, one more of them than is read: it tells that there are more."""
+        ids = self._tokenizer.encode(form, add_special_tokens=False).ids
+        return tuple(ids[: _MAX_WORD_PIECES + 1])
 
     def _pack(self, pieces: Sequence[Sequence[int]]) -> Tokens:
         input_ids, words = [self.cls_id], [-1]

@@ -43,10 +43,9 @@ def create(
     topics = options.topics_of(settings)
     created = asyncio.run(create_topics(settings.kafka, topics.all(), replication=settings.replication))
     for topic, bounds in zip(topics.all(), asyncio.run(_held(settings.kafka, topics)), strict=True):
-        other = (
-            "" if bounds is None or len(bounds) == topic.n_partitions else f"  partitions: {_partitions(topic, bounds)}"
-        )
-        typer.echo(f"{'created' if topic.name in created else 'exists '}  {topic.name}{other}")
+        there = _partitions(topic, bounds)
+        note = "" if there == str(topic.n_partitions) else f"  partitions: {there}"
+        typer.echo(f"{'created' if topic.name in created else 'exists '}  {topic.name}{note}")
 
 
 def describe(

@@ -62,12 +62,12 @@ def train(
             f"training needs the package {error.name}: `pip install '.[train]'` in the clone"
         ) from error
     transformers.logging.set_verbosity_error()
+    if isinstance(chosen, CompactRecipe) and (device not in (None, "cpu") or rationales):
+        raise typer.BadParameter(
+            "the recipe compact trains on the CPU, on data of its own: leave --device and --rationales out"
+        )
     device = _prepared(device, threads)
     if isinstance(chosen, CompactRecipe):
-        if device != "cpu" or rationales:
-            raise typer.BadParameter(
-                "the recipe compact trains on the CPU, on data of its own: leave --device and --rationales out"
-            )
         _train_compact(chosen, data=data, out=out, weights=weights)
         return
     from model.joint import train as joint

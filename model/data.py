@@ -243,12 +243,23 @@ def rationale_file(path: Path) -> list[RationaleRow]:
     return rows
 
 
+# Pillow's ways to refuse a file
+IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
 def read_image(path: Path, max_edge_px: int = _MAX_EDGE_PX) -> Pixels:
     """RGB pixels, down-scaled to at most `max_edge_px` on the long edge, and turned, as a worker prepares them."""
     with Image.open(path) as image:
-        rgb = _to_rgb(ImageOps.exif_transpose(image))
+        rgb = _to_rgb(_upright(image))
         rgb.thumbnail((max_edge_px, max_edge_px))
         return np.array(rgb)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # broken metadata is no reason to lose the picture; broken pixels are told when they are read
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

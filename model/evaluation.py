@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from tqdm import tqdm
 
 from model import explanation, views
 from model.classifier import Selection, merge_spans
-from model.data import RationaleRow, read_image
+from model.data import IMAGE_ERRORS, RationaleRow, read_image
 from model.errors import ModelError
 from model.explanation import Looks
 from model.labelled_posts import LabelledPost
@@ -88,7 +87,7 @@ def try_image(path: Path | None) -> Pixels | None:
         return None
     try:
         return read_image(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's ways to refuse a file
+    except IMAGE_ERRORS:
         return None
 
 

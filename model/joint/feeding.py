@@ -67,7 +67,7 @@ class Rows:
     def _image(self, path: Path) -> Pixels | None:
         try:
             return data.read_image(path, self.max_edge_px)
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises at broken files
+        except data.IMAGE_ERRORS as error:
             if path not in self.unreadable:
                 self.unreadable.add(path)
                 log.warning("%s cannot be read, its post goes without it: %s", path, error)

@@ -96,6 +96,7 @@ def test_start_imports_nothing_heavy() -> None:
         (["worker", "--set", "web_host=192.0.2.1"], 1, "192.0.2.1:6066"),
         (["worker", "--set", "image_folder=nowhere"], 1, "nowhere"),
         (["worker", "--stage", "prepare", "--set", "image_edge=1600"], 1, "image_edge = 1600"),
+        (["train", "--recipe", "compact", "--data", ".", "--out", "o", "--device", "cuda"], 2, "compact"),
         (["up", "--kafka", NOBODY, "--redis", "redis://127.0.0.1:1/0"], 2, "--redis"),
         (
             ["train", "--recipe", "compact", "--data", ".", "--out", "o", "--device", "cpu", "--rationales", "x"],
@@ -118,6 +119,18 @@ def test_mistake_ends_in_one_line_that_names_it(
     assert told in err
     assert err.startswith("sitrep: ")
     assert err.count("\n") == 1
+
+
+def test_recipe_for_the_cpu_is_taken_on_a_machine_with_a_gpu(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a device that was asked for is refused."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+
+    code, _, err = run(capsys, "train", "--recipe", "compact", "--data", ".", "--out", "o", "--weights", "w")
+
+    assert code == 1
+    assert "no folder crisismmd" in err
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

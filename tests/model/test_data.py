@@ -1,5 +1,6 @@
 """Tables are read as published: HumAID by event, so that unseen ones can be measured, and each task's own labels."""
 
+import struct
 from io import BytesIO
 from pathlib import Path
 
@@ -77,3 +78,15 @@ def test_picture_of_a_table_is_the_one_that_a_worker_prepares(kind: str, tmp_pat
     served = prepare_image(buffer.getvalue(), index=0, edge=384, max_pixels=10_000)
     assert pixels.shape == (served.height, served.width, 3)
     assert pixels.tobytes() == served.pixels
+
+
+def test_broken_metadata_does_not_cost_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a worker; Pillow fails at it in many ways."""
+    picture("plain").save(tmp_path / "a.png")
+    upright = data.read_image(tmp_path / "a.png")
+
+    def broken(image: Image.Image) -> Image.Image:
+        raise struct.error("unpack requires a buffer of 2 bytes")
+
+    monkeypatch.setattr("model.data.ImageOps.exif_transpose", broken)
+    assert np.array_equal(data.read_image(tmp_path / "a.png"), upright)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoError, RebalanceInProgressError, UnknownMemberIdError
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
+from stream.errors import StreamError
 from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
 
 log = logging.getLogger(__name__)
 
 LEAVE_S: Final = 5.0
+
+_STILL_A_MEMBER: Final = (NoError.errno, RebalanceInProgressError.errno)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +41,14 @@ class IntakeConfig:
     max_fetch: int = 500
 
 
+class InstanceTaken(StreamError):
+    """Another member joined the consumer group under this one's name and so took its partitions."""
+
+
 async def join(config: IntakeConfig, *, rebalance_timeout_s: float) -> AIOKafkaConsumer:
     """Return a connected consumer that joins the group as soon as it is subscribed.
+
+    Its `getmany` raises `InstanceTaken` once another member has its name.
 
     Raises:
         KafkaConnectionError: no broker answers.
@@ -65,6 +76,7 @@ async def join(config: IntakeConfig, *, rebalance_timeout_s: float) -> AIOKafkaC
     except BaseException:
         await consumer.stop()
         raise
+    _notice_namesake(consumer._coordinator, config)
     return consumer
 
 
@@ -76,3 +88,29 @@ async def leave(consumer: AIOKafkaConsumer) -> None:
         await asyncio.wait_for(consumer.stop(), LEAVE_S)
     except (TimeoutError, KafkaError, OSError) as error:  # the broker is away and finds out by itself
         log.warning("left without a goodbye to the group: %s", error or type(error).__name__)
+
+
+def _notice_namesake(coordinator: Any, config: IntakeConfig) -> None:
+    """Have the coordinator fail when its place in the group is taken, as Java's client does.
+
+    aiokafka takes the place back, as after a session that expired: two workers of one name would take it from each
+    other for ever.
+    """
+    send = coordinator._send_req
+    known_s = time.monotonic()
+
+    async def send_and_look(request: Any) -> Any:
+        nonlocal known_s
+        sent_s = time.monotonic()
+        response = await send(request)
+        if isinstance(request, JoinGroupRequest | HeartbeatRequest) and response.error_code in _STILL_A_MEMBER:
+            known_s = sent_s
+        elif isinstance(request, HeartbeatRequest) and response.error_code == UnknownMemberIdError.errno:
+            if time.monotonic() - known_s < config.session_timeout_s:  # it did not expire
+                raise InstanceTaken(
+                    f"another worker joined {config.group} as {config.instance!r}: give each a name of its own"
+                    " (setting instance, or on one host web_port)"
+                )
+        return response
+
+    coordinator._send_req = send_and_look

@@ -32,12 +32,13 @@ _STOP_S = 15.0
 
 
 def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | None = None) -> int:
-    """Run until SIGTERM or SIGINT; return 0 after a clean stop, 1 after a failure.
+    """Run until SIGTERM or SIGINT; return the exit code, 0 after a clean stop.
 
     Raises:
         StartError: the model cannot be loaded, or the address of metrics and health is taken.
         BrokerUnavailable: no broker answers.
         StreamError: the topics are not there, or `exactly_once` is set and the broker has no transactions.
+        Exception: what the running worker ended of; it was logged where it happened.
     """
     wanted = topics(
         prefix=settings.prefix, n_partitions=settings.partitions, max_record_bytes=settings.max_record_bytes
@@ -65,12 +66,14 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
     tune_interpreter(log_level=settings.log_level)
     threading.Thread(target=_leave_in_time, args=(app, settings.drain_timeout_s), daemon=True).start()
     worker = faust.Worker(app, loglevel=settings.log_level.upper(), redirect_stdouts=False, quiet=True)
+    code: int | str | None = 0
     try:
         worker.execute_from_commandline()
     except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
-        return 1 if app.failure is not None else code
-    return 1 if app.failure is not None else 0
+        code = leaving.code
+    if app.failure is not None:
+        raise app.failure
+    return code if isinstance(code, int) else 1
 
 
 def _check_folder(image_folder: str) -> None:

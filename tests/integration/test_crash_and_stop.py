@@ -73,3 +73,16 @@ def test_restart_goes_on_where_it_stopped(field: Field, runner: asyncio.Runner) 
     check(ledger, posts=200)
     assert ledger.findings == 200
     assert not ledger.repeated
+
+
+def test_worker_whose_name_another_takes_ends_and_says_so(field: Field, runner: asyncio.Runner) -> None:
+    """The two would take the partitions from each other for ever, and never look broken."""
+    first = field.worker(classifier="sleep:0.004", instance="same")
+    runner.run(field.feed(numbered(400)))
+    runner.run(until_findings(field, 50))
+    second = field.worker(classifier="sleep:0.004", instance="same")
+    assert first.wait(20) == 1
+    assert "another worker joined" in first.log() and "'same'" in first.log()
+    runner.run(field.settled(60))
+    check(runner.run(field.ledger()), posts=400)
+    assert second.is_alive

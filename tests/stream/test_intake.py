@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaConnectionError,
+    KafkaError,
+    NoError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from aiokafka.protocol.group import HeartbeatRequest
 
-from stream.consumer import IntakeConfig
+from stream.consumer import InstanceTaken, IntakeConfig
 from stream.intake import Accepted, Intake
 
 ZERO, ONE = TopicPartition("posts", 0), TopicPartition("posts", 1)
@@ -32,7 +41,10 @@ class Consumer:
         self.n_fetches = 0
         self.hangs = False
         self.stopped = False
-        self._coordinator = SimpleNamespace(_group_instance_id=config["group_instance_id"])
+        self.answers: list[int] = []  # error codes of the broker to the coordinator's requests
+        self._coordinator = SimpleNamespace(
+            _group_instance_id=config["group_instance_id"], _send_req=self._answer_to_coordinator
+        )
 
     def put(self, partition: TopicPartition, offsets: Iterable[int], *, size_bytes: int = 10) -> None:
         self.waiting[partition] += [
@@ -41,6 +53,9 @@ class Consumer:
         ]
 
     async def start(self) -> None: ...
+
+    async def _answer_to_coordinator(self, request: Any) -> Any:
+        return SimpleNamespace(error_code=self.answers.pop(0))
 
     def subscribe(self, topics: list[str], listener: Any) -> None: ...
 
@@ -129,6 +144,29 @@ async def test_nobody_commits_but_the_intake_itself(bench: Bench) -> None:
     assert consumer.config["enable_auto_commit"] is False
     assert consumer.config["auto_offset_reset"] == "earliest"
     assert consumer.config["isolation_level"] == "read_committed"
+
+
+@pytest.mark.parametrize("last", [NoError, RebalanceInProgressError])
+async def test_namesake_that_takes_the_place_is_told_from_an_expired_session(
+    monkeypatch: pytest.MonkeyPatch, last: type[KafkaError]
+) -> None:
+    """Only who was a member a moment ago was thrown out; who paused joins again, as aiokafka does it."""
+    now_s = 1_000.0
+    monkeypatch.setattr("stream.consumer.time.monotonic", lambda: now_s)
+    bench = Bench(monkeypatch, session_timeout_s=6.0)
+    consumer = await bench.start()
+    beat = HeartbeatRequest("g", 1, "member")
+    consumer.answers = [last.errno, UnknownMemberIdError.errno, last.errno, UnknownMemberIdError.errno]
+    send = consumer._coordinator._send_req
+
+    now_s += 600
+    await send(beat)
+    now_s += 6.1
+    await send(beat)  # paused past its session: no error
+    await send(beat)
+    now_s += 5.9
+    with pytest.raises(InstanceTaken, match="another worker joined g as 'i': give each a name of its own"):
+        await send(beat)
 
 
 async def test_posts_in_flight_are_bounded(bench: Bench) -> None:

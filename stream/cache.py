@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from stream.errors import InvalidAddress
+from stream.errors import InvalidAddress, InvalidRecord
 from stream.records import Alert, Finding, decode, encode
 
 ALL: Final = "all"
+MAX_WRITE: Final = 2_048  # entries for one call: Redis answers long before the time-out
 
 # one command for many: a command of its own for each costs the client more than all else that is done for a post
 _SET_ALL: Final = "for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1]) end"
@@ -76,6 +78,7 @@ class FindingCache:
     def __init__(self, redis: Redis, *, prefix: str, ttl_s: float, latest_per_class: int) -> None:
         self._redis: Any = redis  # its types cover text and bytes answers alike; ours are bytes
         self._keys = Keys(prefix=prefix)
+        self._to_finding, self._to_alert = self._keys.finding("").encode(), self._keys.alert("").encode()
         self._ttl_ms = int(ttl_s * 1000)
         self._latest_per_class = latest_per_class
 
@@ -83,8 +86,7 @@ class FindingCache:
         """Write the entries and their indexes in one pipeline; the same one twice changes nothing."""
         if not entries:
             return
-        to_finding, to_alert = self._keys.finding("").encode(), self._keys.alert("").encode()
-        by_key = {(to_alert if one.label is None else to_finding) + one.id: one for one in entries}
+        by_key = {self._key(one): one for one in entries}
         by_label: defaultdict[str | None, list[Entry]] = defaultdict(list)
         for one in by_key.values():
             by_label[one.label].append(one)
@@ -106,6 +108,15 @@ class FindingCache:
                 pipe.pexpire(index, self._ttl_ms)
             await pipe.execute()
 
+    async def lacking(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return those that are not here, nor would be forgotten by now, nor are older than what is here."""
+        oldest_s = time.time() - self._ttl_ms / 1000
+        wanted = [one for one in entries if one.time_s > oldest_s]
+        if not wanted:
+            return []
+        here = await self._redis.mget([self._key(one) for one in wanted])
+        return [one for one, value in zip(wanted, here, strict=True) if value is None or _is_newer(one, value)]
+
     async def get(self, post_id: str) -> Finding | None:
         """Return the finding of a post, or None."""
         value = await self._redis.get(self._keys.finding(post_id))
@@ -113,8 +124,7 @@ class FindingCache:
 
     async def get_raw(self, post_ids: Sequence[str]) -> list[bytes | None]:
         """Return the findings of the posts as they are stored, None where there is none."""
-        to_finding = self._keys.finding("").encode()
-        values: list[Any] = await self._redis.mget([to_finding + post_id.encode() for post_id in post_ids])
+        values: list[Any] = await self._redis.mget([self._to_finding + post_id.encode() for post_id in post_ids])
         return values
 
     async def latest(self, label: str | None = None, n: int = 20) -> list[Finding]:
@@ -141,6 +151,10 @@ class FindingCache:
         """Leave the mark that the cache is whole."""
         await self._redis.set(self._keys.whole(), b"1")
 
+    async def mark_incomplete(self) -> None:
+        """Take the mark away: whoever sees that first fills the cache."""
+        await self._redis.delete(self._keys.whole())
+
     async def ping(self) -> None:
         """Raise redis' error when the server does not answer."""
         await self._redis.ping()
@@ -148,6 +162,19 @@ class FindingCache:
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+    def _key(self, entry: Entry) -> bytes:
+        return (self._to_alert if entry.label is None else self._to_finding) + entry.id
+
+
+def _is_newer(entry: Entry, value: bytes) -> bool:
+    """Whether a finding was made after the one that is kept of its post, or that one cannot be read."""
+    if entry.label is None:
+        return False
+    try:
+        return decode(value, Finding).classified_at < decode(entry.value, Finding).classified_at
+    except InvalidRecord:
+        return True
 
 
 class _QuickPacking:

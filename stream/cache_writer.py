@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import redis.exceptions
 import tenacity
 
 from stream.breaker import CircuitBreaker, CircuitOpen
-from stream.cache import Entry, FindingCache
+from stream.cache import MAX_WRITE, Entry, FindingCache
 from stream.errors import StreamError
 
 log = logging.getLogger(__name__)
 
 REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
 
-_MAX_WRITE = 2_048
 _PROBE_S = 1.0
 _REFILL_PAUSE_S = 5.0
 _ROOM_S = 2.0
+
+BringMissing = Callable[[Collection[int], Callable[[], Awaitable[None]]], Awaitable[int]]
 
 
 class CacheWriter:
@@ -29,7 +30,8 @@ class CacheWriter:
 
     While Redis is away findings wait in a bounded buffer; while it is only slower than the pipeline, `room` holds
     the pipeline back a little. When the buffer overflows, or Redis comes back without its data, the cache is
-    filled again from the findings topic (`refill`). Its calls are the ones that close the breaker again: nobody
+    filled again from the findings topic (`refill`). What waits in a worker that ends is brought by the next one that
+    has its partitions (`check_ends`, `bring_missing`). Its calls are the ones that close the breaker again: nobody
     else has to wait for the answer.
     """
 
@@ -40,16 +42,20 @@ class CacheWriter:
         breaker: CircuitBreaker,
         max_buffer: int,
         refill: Callable[[], AsyncIterator[Entry]],
+        bring_missing: BringMissing,
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._cache = cache
         self._breaker = breaker
         self._max_buffer = max_buffer
         self._refill = refill
+        self._bring_missing = bring_missing
         self._on_error = on_error
         self._buffer: list[Entry] = []
         self._writing: list[Entry] = []
         self._wake = asyncio.Event()
+        self._unchecked: set[int] = set()
+        self._next_check_s = 0.0
         self._incomplete = False
         self._next_refill_s = 0.0
         self._look_s = 0.0  # when to look again whether Redis still has its data
@@ -63,6 +69,11 @@ class CacheWriter:
             del self._buffer[:n_excess]
             self._incomplete = True
             self.n_dropped += n_excess
+        self._wake.set()
+
+    def check_ends(self, partitions: Collection[int]) -> None:
+        """Have these partitions' last outcomes brought to Redis where it lacks them; never blocks, never raises."""
+        self._unchecked.update(partitions)
         self._wake.set()
 
     async def room(self) -> None:
@@ -92,6 +103,8 @@ class CacheWriter:
             if asyncio.get_running_loop().time() >= self._look_s:
                 await self._until_answered(self._make_whole)
                 self._look_s = asyncio.get_running_loop().time() + _PROBE_S
+            if self._unchecked and asyncio.get_running_loop().time() >= self._next_check_s:
+                await self._until_answered(self._check_some)
             self._wake.clear()
             if self.n_buffered:
                 await self._until_answered(self._write_some)
@@ -108,8 +121,22 @@ class CacheWriter:
             await asyncio.sleep(0.02)
         return not self.n_buffered
 
+    async def _check_some(self) -> None:
+        partitions = set(self._unchecked)
+        try:
+            n_brought = await self._bring_missing(partitions, self._write_some)
+        except StreamError as error:  # the broker is away
+            log.warning("the ends of the findings topic could not be looked at, tried again later: %s", error)
+            self._next_check_s = asyncio.get_running_loop().time() + _REFILL_PAUSE_S
+            return
+        self._unchecked -= partitions
+        if n_brought:
+            log.info("%d findings and alerts that a worker left behind are in the cache now", n_brought)
+
     async def _write_some(self) -> None:
-        n_more = _MAX_WRITE - len(self._writing)
+        if self._incomplete:  # should this worker end before it has filled the cache, the next one sees it
+            await self._cache.mark_incomplete()
+        n_more = MAX_WRITE - len(self._writing)
         self._writing += self._buffer[:n_more]
         del self._buffer[:n_more]
         await self._cache.store(self._writing)
@@ -168,7 +195,7 @@ async def fill(
     some: list[Entry] = []
     async for entry in entries:
         some.append(entry)
-        if len(some) == _MAX_WRITE:
+        if len(some) == MAX_WRITE:
             await cache.store(some)
             n_entries += len(some)
             some = []

@@ -103,14 +103,16 @@ def _notice_namesake(coordinator: Any, config: IntakeConfig) -> None:
         nonlocal known_s
         sent_s = time.monotonic()
         response = await send(request)
-        if isinstance(request, JoinGroupRequest | HeartbeatRequest) and response.error_code in _STILL_A_MEMBER:
+        if not isinstance(request, JoinGroupRequest | HeartbeatRequest):
+            return response
+        if response.error_code in _STILL_A_MEMBER:
             known_s = sent_s
-        elif isinstance(request, HeartbeatRequest) and response.error_code == UnknownMemberIdError.errno:
-            if time.monotonic() - known_s < config.session_timeout_s:  # it did not expire
-                raise InstanceTaken(
-                    f"another worker joined {config.group} as {config.instance!r}: give each a name of its own"
-                    " (setting instance, or on one host web_port)"
-                )
+        expired = time.monotonic() - known_s >= config.session_timeout_s
+        if isinstance(request, HeartbeatRequest) and response.error_code == UnknownMemberIdError.errno and not expired:
+            raise InstanceTaken(
+                f"another worker joined {config.group} as {config.instance!r}: give each a name of its own"
+                " (setting instance, or on one host web_port)"
+            )
         return response
 
     coordinator._send_req = send_and_look

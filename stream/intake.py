@@ -28,19 +28,21 @@ _SHARES = 16
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """A consumer-group member that bounds what is in flight and owns its commits.
 
-    `on_lost` is told the partitions that went to another worker, after their last commit. With
-    `transactions` it commits through them.
+    `on_granted` is told each partition that came to this worker, `on_lost` those that went to another one, after
+    their last commit. With `transactions` it commits through them.
     """
 
     def __init__(
         self,
         config: IntakeConfig,
         *,
+        on_granted: Callable[[TopicPartition], None] = lambda granted: None,
         on_lost: Callable[[set[TopicPartition]], None] = lambda lost: None,
         transactions: Transactions | None = None,
     ) -> None:
         self._config = config
         self._transactions = transactions
+        self._on_granted = on_granted
         self._on_lost = on_lost
         self._leases: dict[TopicPartition, Lease] = {}
         self._room = asyncio.Event()
@@ -65,6 +67,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             )
         consumer.subscribe([config.topic], listener=self)
         self._consumer = consumer
+
+    @property
+    def topic(self) -> str:
+        """The topic it takes in."""
+        return self._config.topic
 
     @property
     def n_in_flight(self) -> int:
@@ -230,6 +237,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     def _grant(self, partition: TopicPartition) -> None:
         self._leases[partition] = Lease(partition, on_progress=self._note_progress)
+        self._on_granted(partition)
 
     def _lose(self, lease: Lease) -> None:
         self._give_up(lease)

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,15 +15,14 @@ from aiokafka import TopicPartition
 from mode import Service
 
 from stream.breaker import CircuitBreaker
-from stream.cache import Entry, FindingCache, connect_cache, entry_of
+from stream.cache import FindingCache, connect_cache
+from stream.cache_topics import bring_missing, read_entries
 from stream.cache_writer import REDIS_ERRORS, CacheWriter
 from stream.consumer import IntakeConfig
-from stream.errors import InvalidRecord, StreamError
+from stream.errors import StreamError
 from stream.images import ImagePool
 from stream.intake import Accepted, Intake
 from stream.outbox import Outbox
-from stream.reader import read_topic
-from stream.records import Alert, Finding, decode
 from stream.topics import Topics, topics
 from stream.transactions import Transactions
 from workers.channel import DurableChannel
@@ -85,7 +84,8 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             self.cache,
             breaker=self.breakers["writes"],
             max_buffer=settings.cache_buffer,
-            refill=self._published,
+            refill=lambda: read_entries(settings.kafka, self.topics),
+            bring_missing=self._bring_missing,
             on_error=metrics.redis_errors.inc,
         )
         self.outbox = Outbox(
@@ -120,7 +120,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             cache_writer=None if stage == "prepare" else self.cache_writer,
             forget=duplicates.forget,
         )
-        self.intake = Intake(config, on_lost=self._lost, transactions=self.transactions)
+        self.intake = Intake(config, on_granted=self._granted, on_lost=self._lost, transactions=self.transactions)
         self.images = ImagePool(
             n_processes=settings.image_processes,
             timeout_s=settings.image_timeout_s,
@@ -187,9 +187,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         if self.cache_writer.available:
             await self.cache_writer.flush(left_s)
         if self.cache_writer.n_buffered:
-            log.warning(
-                "%d findings did not reach Redis; `sitrep cache rebuild` brings them", self.cache_writer.n_buffered
-            )
+            log.warning("%d findings did not reach Redis; the next worker brings them", self.cache_writer.n_buffered)
 
     async def on_stop(self) -> None:
         """Close what `on_start` opened."""
@@ -253,20 +251,22 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             await asyncio.sleep(_COMMIT_S if self.transactions is None else _TRANSACTION_S)
             await self.intake.commit()
 
+    def _granted(self, partition: TopicPartition) -> None:
+        if self.stage != "prepare":  # whose worker publishes nothing that the cache holds
+            self.cache_writer.check_ends([partition.partition])
+
     def _lost(self, partitions: set[TopicPartition]) -> None:
         self.prepare.forget_partitions(partitions)
 
-    async def _published(self) -> AsyncIterator[Entry]:
-        kinds: tuple[tuple[str, type[Finding | Alert]], ...] = (
-            (self.topics.findings.name, Finding),
-            (self.topics.alerts.name, Alert),
+    async def _bring_missing(self, partitions: Collection[int], meanwhile: Callable[[], Awaitable[None]]) -> int:
+        return await bring_missing(
+            self.cache,
+            self.settings.kafka,
+            self.topics,
+            source=self.intake.topic,
+            partitions=partitions,
+            meanwhile=meanwhile,
         )
-        for topic, kind in kinds:
-            async for record in read_topic(self.settings.kafka, topic):
-                try:
-                    yield entry_of(decode(record.value, kind), record.value)
-                except InvalidRecord as error:  # not ours; the ledger reports it
-                    log.warning("an unreadable record on %s is left out of the cache: %s", topic, error)
 
     async def _guard(self, work: object) -> None:
         try:

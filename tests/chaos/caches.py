@@ -43,6 +43,40 @@ async def redis_slow(arena: Arena) -> Row:
         return await _outage(arena, "Redis slow (1.2 s an answer)", slow, away_s=arena.pick(60.0, 1.0))
 
 
+async def worker_ends_without_redis(arena: Arena) -> Row:
+    """A worker is killed, or stopped, while its findings wait for Redis: the next one brings them."""
+    n_posts = arena.pick(6_000, 150)  # in the full version more than a first look from the end of a partition finds
+    recovery_s = 0.0
+    async with arena.field("left", partitions=4, max_batch=16) as field:
+        cache = connect_cache(field.redis, prefix=field.prefix, ttl_s=3600, latest_per_class=1000)
+        endings = (WorkerProcess.kill, WorkerProcess.terminate)
+        n_fed = 0
+        try:
+            for end in endings:
+                worker = field.worker()
+                n_fed += await field.feed(numbered(n_posts, start=n_fed))
+                await field.settled(60)
+                await _whole(field, cache, 60)
+                arena.redis.kill()
+                n_fed += await field.feed(numbered(n_posts, start=n_fed))
+                await field.settled(60)
+                end(worker)
+                await asyncio.to_thread(worker.wait, 30)
+                arena.redis.start()
+                assert not await _is_whole(field, cache), "the worker brought all before it ended"
+                following = field.worker()
+                recovery_s = max(recovery_s, await _whole(field, cache, 60))
+                following.terminate()
+                assert await asyncio.to_thread(following.wait, 30) == 0
+            ledger = await field.ledger()
+        finally:
+            await cache.close()
+            arena.redis.revive()
+    check(ledger, posts=n_fed)
+    fault = "worker ends while Redis is away"
+    return make_row(fault, arena.broker.name, ledger, recovery_s=recovery_s, runs=len(endings))
+
+
 class _Killed:
     """Redis' process is killed."""
 
@@ -122,18 +156,21 @@ async def _readiness(worker: WorkerProcess, *, ready: bool) -> None:
 async def _whole(field: Field, cache: FindingCache, timeout_s: float) -> float:
     """Wait until Redis holds every published finding, and return the seconds it took."""
     start = time.monotonic()
+    while not await _is_whole(field, cache):
+        assert time.monotonic() - start < timeout_s, "there are findings that Redis does not hold"
+        await asyncio.sleep(0.2)
+    return time.monotonic() - start
+
+
+async def _is_whole(field: Field, cache: FindingCache) -> bool:
+    """Whether Redis answers and holds every published finding."""
     published = {}
     async for record in read_topic(field.kafka, field.topics.findings.name):
         finding = decode(record.value, Finding)
         published[finding.post_id] = finding.id
     assert published
-    while True:
-        try:
-            values = await cache.get_raw(list(published))
-        except REDIS_ERRORS:
-            values = []
-        cached = {decode(value, Finding).id for value in values if value is not None}
-        if cached == set(published.values()):
-            return time.monotonic() - start
-        assert time.monotonic() - start < timeout_s, f"{len(cached)} of {len(published)} findings in Redis"
-        await asyncio.sleep(0.2)
+    try:
+        values = await cache.get_raw(list(published))
+    except REDIS_ERRORS:
+        return False
+    return {decode(value, Finding).id for value in values if value is not None} == set(published.values())

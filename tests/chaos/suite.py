@@ -54,6 +54,7 @@ SCENARIOS: dict[str, Entry] = {
     "redis-emptied": Entry(run=caches.redis_emptied),
     "redis-unreachable": Entry(run=caches.redis_unreachable),
     "redis-slow": Entry(run=caches.redis_slow, short=False),
+    "worker-ends-without-redis": Entry(run=caches.worker_ends_without_redis),
     "poison": Entry(run=poison.poison),
     "classifier-faults": Entry(run=poison.classifier_faults),
     "classifier-hangs": Entry(run=poison.classifier_hangs),

@@ -80,6 +80,11 @@ class MemoryCache(FindingCache):
         self._answer()
         self.whole = True
 
+    async def mark_incomplete(self) -> None:
+        """Take the mark away."""
+        self._answer()
+        self.whole = False
+
     async def ping(self) -> None:
         """Answer."""
         self._answer()

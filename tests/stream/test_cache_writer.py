@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 import pytest
 
@@ -26,11 +26,14 @@ class Bench:
         self.n_refills = 0
         self.n_errors = 0
         self.on_refill: Callable[[], None] = lambda: None
+        self.left_behind: dict[int, list[Entry]] = {}
+        self.on_look: Callable[[], None] = lambda: None
         self.writer = CacheWriter(
             self.cache,
             breaker=quick_breaker(),
             max_buffer=MAX_BUFFER,
             refill=self._refill,
+            bring_missing=self._bring_missing,
             on_error=self._on_error,
         )
 
@@ -55,6 +58,13 @@ class Bench:
         for entry in list(self.topic):
             yield entry
         self.on_refill()
+
+    async def _bring_missing(self, partitions: Collection[int], meanwhile: Callable[[], Awaitable[None]]) -> int:
+        self.on_look()
+        missing = [one for number in partitions for one in self.left_behind[number]]
+        await self.cache.store(missing)
+        await meanwhile()
+        return len(missing)
 
     def _on_error(self) -> None:
         self.n_errors += 1
@@ -167,3 +177,45 @@ async def test_nobody_else_calls_while_the_breaker_is_open(bench: Bench) -> None
     bench.cache.down = False
     await bench.until(lambda: bench.writer.available)
     assert bench.is_current
+
+
+async def test_what_another_worker_left_behind_is_brought_once_redis_answers(bench: Bench) -> None:
+    await bench.until(lambda: bench.cache.whole)
+    bench.left_behind = {3: entries(finding(1)), 5: entries(finding(2), alert(1))}
+    bench.cache.down = True
+    bench.writer.check_ends([3])
+    bench.writer.check_ends([5])
+    await bench.until(lambda: not bench.writer.available)
+    bench.cache.down = False
+    await bench.until(lambda: len(bench.cache.stored) == 3)
+
+
+async def test_ends_that_cannot_be_read_are_looked_at_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        bench.on_look = lambda: None
+        raise BrokerUnavailable("away")
+
+    monkeypatch.setattr("stream.cache_writer._REFILL_PAUSE_S", 0.01)
+    bench.left_behind, bench.on_look = {0: entries(finding(1))}, away
+    bench.writer.check_ends([0])
+    bench.publish(finding(2))
+    await bench.until(lambda: len(bench.cache.stored) == 2)
+
+
+async def test_worker_that_ends_with_a_hole_leaves_that_to_the_next(bench: Bench) -> None:
+    """What overflowed lies anywhere in the topic: the mark goes with the first finding that Redis takes again."""
+    await bench.until(lambda: bench.cache.whole)
+    bench.cache.down = True
+    for number in range(3 * MAX_BUFFER):
+        bench.publish(finding(number))
+    bench.on_refill = lambda: pytest.fail("it ended before")
+    written = bench.cache.store
+
+    async def store_once(some: Sequence[Entry]) -> None:
+        await written(some)
+        bench.writer._make_whole = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+
+    bench.cache.store = store_once  # type: ignore[method-assign]
+    bench.cache.down = False
+    await bench.until(lambda: len(bench.cache.stored) > 0)
+    assert not bench.cache.whole

@@ -18,7 +18,7 @@ from model.errors import ModelError
 from model.inputs import EncodedExample, encode_example, pixel_values_of, tokens_of, words_of
 from model.network import Network, TextSelection, head_of
 from model.precision import is_bf16_fast
-from model.records import HUMANITARIAN, Example, ImageRationale, Pixels, Prediction, TextSpan
+from model.records import HUMANITARIAN, IMAGE_EDGE_PX, Example, ImageRationale, Pixels, Prediction, TextSpan
 from model.selection import WordLimits, best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
@@ -85,6 +85,7 @@ class RationaleClassifier:
     """A loaded checkpoint. One example at a time, so its bytes never depend on what shares the call."""
 
     spares_image_rationale = True  # heeds an example that asks for none
+    image_edge_px = IMAGE_EDGE_PX
 
     def __init__(
         self,

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from model.records import CLASSES, TASKS, Pixels
+from model.records import CLASSES, IMAGE_EDGE_PX, TASKS, Pixels
 
-_MAX_EDGE_PX = 384
 _LABELS = "crisismmd/labels/task_humanitarian_text_img_agreed_lab_{split}.tsv"
 _TASK_TABLES = {  # with the columns of image id and label
     "informative": ("crisismmd/labels/task_informative_text_img_agreed_lab_{split}.tsv", "image_id", "label"),
@@ -247,7 +246,7 @@ def rationale_file(path: Path) -> list[RationaleRow]:
 IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
-def read_image(path: Path, max_edge_px: int = _MAX_EDGE_PX) -> Pixels:
+def read_image(path: Path, max_edge_px: int = IMAGE_EDGE_PX) -> Pixels:
     """RGB pixels, down-scaled to at most `max_edge_px` on the long edge, and turned, as a worker prepares them."""
     with Image.open(path) as image:
         rgb = _to_rgb(_upright(image))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from model.data import IMAGE_ERRORS, RationaleRow, read_image
 from model.errors import ModelError
 from model.explanation import Looks
 from model.labelled_posts import LabelledPost
-from model.records import Example, Pixels, TextSpan
+from model.records import IMAGE_EDGE_PX, Example, Pixels, TextSpan
 from model.text import Word
 from model.train_text import marked_words
 from model.views import Stages
@@ -64,7 +65,7 @@ def judge(classifier: Stages, posts: Sequence[LabelledPost], effort: Effort) -> 
     judged: list[Judged] = []
     bar = tqdm(total=len(posts), desc="classifying", unit="post", disable=None)
     with ThreadPoolExecutor(_N_READERS) as readers, bar:
-        for index, (post, image) in enumerate(_with_images(posts, effort.batch, readers)):
+        for index, (post, image) in enumerate(_with_images(posts, classifier.image_edge_px, effort.batch, readers)):
             judged.append(_judge(classifier, post, image, effort, budget=index in budgeted))
             bar.update()
     return judged
@@ -81,12 +82,12 @@ def example_of(post: LabelledPost, image: Pixels | None) -> Example:
     return Example(text=post.text, image=image)
 
 
-def try_image(path: Path | None) -> Pixels | None:
+def try_image(path: Path | None, max_edge_px: int = IMAGE_EDGE_PX) -> Pixels | None:
     """The image's pixels, or None when there is no such file or it is no image."""
     if path is None:
         return None
     try:
-        return read_image(path)
+        return read_image(path, max_edge_px)
     except IMAGE_ERRORS:
         return None
 
@@ -103,11 +104,12 @@ def _check_images(posts: Sequence[LabelledPost]) -> None:
 
 
 def _with_images(
-    posts: Sequence[LabelledPost], batch: int, readers: ThreadPoolExecutor
+    posts: Sequence[LabelledPost], max_edge_px: int, batch: int, readers: ThreadPoolExecutor
 ) -> Iterator[tuple[LabelledPost, Pixels | None]]:
     for start in range(0, len(posts), batch):
         chunk = posts[start : start + batch]
-        yield from zip(chunk, readers.map(try_image, [post.image for post in chunk]), strict=True)
+        images = readers.map(try_image, [post.image for post in chunk], repeat(max_edge_px))
+        yield from zip(chunk, images, strict=True)
 
 
 def _judge(classifier: Stages, post: LabelledPost, image: Pixels | None, effort: Effort, *, budget: bool) -> Judged:

@@ -58,7 +58,7 @@ def measure(classifier: Stages, posts: Sequence[LabelledPost], settings: Setting
     insides = insides_of(classifier)
     found: list[dict[str, Areas]] = []
     for index in tqdm(chosen, desc="faithfulness", unit="image", disable=None):
-        image = try_image(posts[index].image)
+        image = try_image(posts[index].image, classifier.image_edge_px)
         if image is not None:
             example = example_of(posts[index], image)
             found.append(areas_of(classifier, insides, example, settings, seed=settings.seed + index))

@@ -13,14 +13,13 @@ from model.batched import BatchedRationaleClassifier
 from model.classifier import RationaleClassifier
 from model.errors import CheckpointError, ModelError
 from model.precision import is_bf16_fast
-from model.records import Example
+from model.records import IMAGE_EDGE_PX, Example
 
 if TYPE_CHECKING:
     from model.joint.batched import BatchedJointClassifier
     from model.joint.classifier import JointClassifier
 
 _WARM_WORDS = (14, 30, 46)  # of most posts' lengths; graphs for others are made when they come
-_WARM_EDGE_PX = 384
 B = TypeVar("B", BatchedRationaleClassifier, "BatchedJointClassifier")
 
 
@@ -68,7 +67,7 @@ def check_device(device: str) -> None:
 
 def _warmed(classifier: B) -> B:
     """The classifier, once what full batches need on a GPU is compiled and captured: their first would take seconds."""
-    image = np.zeros((_WARM_EDGE_PX, _WARM_EDGE_PX, 3), dtype=np.uint8)
+    image = np.zeros((IMAGE_EDGE_PX, IMAGE_EDGE_PX, 3), dtype=np.uint8)
     for n_words in _WARM_WORDS:
         for picture in (None, image):
             classifier.predict([Example(text="flood " * n_words, image=picture)] * classifier.part_size)

@@ -24,6 +24,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 
 Pixels = npt.NDArray[np.uint8]
+IMAGE_EDGE_PX = 384  # longest edge of a picture as the shipped kind is taught, and as workers prepare it unless told
 
 
 class Example(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ class Stages(Protocol):
 
     classes: tuple[str, ...]
     tokenizer: Any
+    image_edge_px: int  # longest edge of pictures as it was taught on them
 
     def select(self, example: Example) -> Selection: ...
 
@@ -37,6 +38,7 @@ class TaskStages:
     def __init__(self, stages: Stages, task: str, classes: Sequence[str]) -> None:
         self._stages, self._task = stages, task
         self.classes, self.tokenizer = tuple(classes), stages.tokenizer
+        self.image_edge_px = stages.image_edge_px
 
     def select(self, example: Example) -> Selection:
         return self._stages.select(example)

@@ -141,6 +141,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             reliefs=lambda: self.load.reliefs,
         )
         self._gauges = Gauges(self)
+        self._taught_edge: int = getattr(classifier, "image_edge_px", 0)
         self.inference: Inference | None = None
         if classifier is not None:
             self.inference = Inference(
@@ -155,6 +156,12 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
 
     async def on_start(self) -> None:
         """Connect; the intake comes last, when all that handles its posts is there."""
+        if self._taught_edge > self.settings.image_edge:
+            log.warning(
+                "image_edge = %d, less than the %d px of the pictures that the classifier was trained on: raise it",
+                self.settings.image_edge,
+                self._taught_edge,
+            )
         await self.outbox.start()
         if self.stage != "classify":
             try:

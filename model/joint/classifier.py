@@ -61,6 +61,7 @@ class JointClassifier:
         self.classes = tuple(config.tasks[HUMANITARIAN])
         self.languages = tuple(config.languages)
         self.alert_threshold = config.alert_threshold
+        self.image_edge_px = config.image_edge_px
 
     @classmethod
     def load(

@@ -75,6 +75,7 @@ class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     temperature: float  # of the humanitarian class logits, from dev rows
     prior: tuple[float, ...]
     alert_threshold: float
+    image_edge_px: int  # longest edge of the pictures as they were read for training
     recipe_digest: str
     data_digest: str
     weights_sha256: str

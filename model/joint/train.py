@@ -92,6 +92,7 @@ def train(request: Request) -> JointConfig:
         temperature=measured.temperature,
         prior=measured.prior,
         alert_threshold=measured.alert_threshold,
+        image_edge_px=recipe.data.max_edge_px,
         recipe_digest=recipe.digest(),
         data_digest=archive.digest,
         weights_sha256="",

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from deploy.cli import main
 from model import CLASSES, Example, RationaleClassifier
+from model.classifier import Selection
 from model.data import read_image
 from model.testing import tiny_checkpoint
 
@@ -105,6 +106,26 @@ def test_predictions_are_those_of_the_classifier(
         assert rows[k]["spans"] == " ".join(f"{span.start}-{span.end}" for span in own.spans)
         assert rows[k]["rationale"] == " [SEP] ".join(TEXTS[k][span.start : span.end] for span in own.spans)
         assert rows[k]["patches"] == " ".join(map(str, own.image.selected if own.image else ()))
+
+
+def test_pictures_are_read_as_large_as_the_classifier_was_taught(
+    folder: Path, checkpoint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joint checkpoints say how large; they may have been taught on larger ones than the shipped one."""
+    sizes: list[tuple[int, ...]] = []
+
+    class Noting(RationaleClassifier):
+        image_edge_px = 10
+
+        def select(self, example: Example) -> Selection:
+            if example.image is not None:
+                sizes.append(example.image.shape)
+            return super().select(example)
+
+    monkeypatch.setattr("model.loading.RationaleClassifier", Noting)
+    run(capsys, "--checkpoint", checkpoint, "--data", "posts.tsv", "--images", "pictures", "--out", "results")
+
+    assert sizes and {max(shape) for shape in sizes} == {10}
 
 
 def test_report_and_plots(folder: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:

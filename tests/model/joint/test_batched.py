@@ -47,6 +47,7 @@ def _dual(path: Path, transfer: TransferConfig) -> Path:
         temperature=1.3,
         prior=_PRIOR,
         alert_threshold=0.5,
+        image_edge_px=640,
         recipe_digest="",
         data_digest="",
         weights_sha256="",

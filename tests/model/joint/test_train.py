@@ -45,6 +45,7 @@ def test_the_folder_is_complete_and_its_state_is_gone(trained_path: Path, archiv
     assert {path.name for path in trained_path.iterdir()} == FILES
     metrics, config = _metrics(trained_path), json.loads((trained_path / "config.json").read_text())
     assert metrics["version"] == config["version"] == f"tiny-{_sha256(trained_path)[:12]}"
+    assert config["image_edge_px"] == 128, "as the recipe reads pictures"
     assert config["data_digest"] == load_archive(archive_folder, [HUMANITARIAN], drop_copies=False).digest
     calibration = json.loads((trained_path / "calibration.json").read_text())
     assert calibration["temperature"] == config["temperature"] > 0

@@ -167,7 +167,9 @@ async def _send_back(producer: AIOKafkaProducer, topic: str, entries: Sequence[S
         deliveries = []
         for entry in entries:
             letter = entry.letter
-            post = (letter.origin.topic, letter.value, letter.key, letter.origin.partition, replay_headers(letter))
+            n_partitions = len(await producer.partitions_for(letter.origin.topic))
+            home = letter.origin.partition % n_partitions  # a topic that was made anew may have fewer than it had
+            post = (letter.origin.topic, letter.value, letter.key, home, replay_headers(letter))
             marker = (topic, None, letter.id.encode(), entry.partition, [(REPLAYED, _mark(letter).encode())])
             for to, value, key, partition, headers in (post, marker):
                 delivery = await producer.send(to, value, key=key, partition=partition, headers=headers)

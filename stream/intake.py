@@ -175,11 +175,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         leases = [lease for partition in revoked if (lease := self._leases.get(partition)) is not None]
         if not self._draining:
             await self._wait_idle(leases, self._revoke_drain_s)
-        await self.commit(self._revoke_drain_s)
-        for lease in leases:
-            self._give_up(lease)
-        if leases:
-            self._on_lost({lease.partition for lease in leases})
+        try:
+            await self.commit(self._revoke_drain_s)
+        finally:  # transactions may fail for good, and the partitions are another worker's all the same
+            for lease in leases:
+                self._give_up(lease)
+            if leases:
+                self._on_lost({lease.partition for lease in leases})
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a new lease on each partition."""

@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from deploy.cli import main
+from stream.headers import Cause, dead_letter_headers
 from tests.chaos.field import Field, Raw
 from tests.integration.conftest import OpenField
 
@@ -68,6 +70,27 @@ def test_nothing_to_put_back_is_no_error(command: Command) -> None:
 
     assert code == 0
     assert out.startswith("0 put back")
+
+
+def test_dead_letter_goes_back_to_a_topic_that_has_fewer_partitions_now(
+    open_field: OpenField, runner: asyncio.Runner, command: Command
+) -> None:
+    """Its topic may have been made anew since."""
+    other = open_field("anew", partitions=2)
+    topic = other.topics.posts.name
+    record = SimpleNamespace(
+        topic=topic, partition=7, offset=3, timestamp=0, timestamp_type=0, key=b"p", value=b"{}", headers=()
+    )
+    cause = Cause(reason="invalid", stage="prepare", error=ValueError("no text"))
+    letter = Raw(key=b"p", value=b"{}", headers=dead_letter_headers(record, cause), partition=0)
+    runner.run(other.feed([letter], topic=other.topics.dead_letters.name))
+
+    code, out, err = command("dead-letters", "replay", "--all", prefix=other.prefix)
+
+    assert (code, err) == (0, "")
+    assert "1 put back" in out
+    ends = runner.run(other.ends())
+    assert ends[0] == 0 and ends[1] > 0
 
 
 def test_id_of_a_stranger_cannot_steer_the_terminal(

@@ -22,6 +22,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.group import HeartbeatRequest
 
 from stream.consumer import InstanceTaken, IntakeConfig
+from stream.errors import StreamError
 from stream.intake import Accepted, Intake
 
 ZERO, ONE = TopicPartition("posts", 0), TopicPartition("posts", 1)
@@ -313,6 +314,22 @@ async def test_revocation_finishes_what_it_can_and_gives_up_the_rest(bench: Benc
     await bench.intake.commit()
     assert consumer.committed_offsets == {ZERO: 1, ONE: 1}
     assert (bench.intake.n_in_flight, bench.intake.n_bytes_in_flight) == (1, 10)
+
+
+async def test_commit_that_fails_for_good_gives_the_partitions_up_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(timeout_s: float | None = None) -> None:
+        raise StreamError("transactions failed")
+
+    consumer = await bench.start()
+    consumer.put(ZERO, [0])
+    [post] = await bench.take()
+    monkeypatch.setattr(bench.intake, "commit", fail)
+    with pytest.raises(StreamError):
+        await bench.intake.on_partitions_revoked([ZERO, ONE])
+    assert post.lost
+    assert bench.lost == [{ZERO, ONE}]
 
 
 async def test_revocation_ends_at_once_when_all_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
@@ -19,10 +18,27 @@ from stream.errors import InvalidAddress, InvalidRecord
 from stream.records import Alert, Finding, decode, encode
 
 ALL: Final = "all"
-MAX_WRITE: Final = 2_048  # entries for one call: Redis answers long before the time-out
+MAX_WRITE: Final = 2_048  # entries for one call: Redis answers long before the time-out, and Lua's stack holds them
 
-# one command for many: a command of its own for each costs the client more than all else that is done for a post
-_SET_ALL: Final = "for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1]) end"
+# One call for many, and few words for each: a command of its own, or three words more, for each costs the client more
+# than all else that is done for a post. KEYS are the indexes, then where the entries go; their sizes and ranks are one
+# word, their values another.
+_STORE: Final = """
+local ttl, n_indexes, n_before_id, n_kept, ranks, values = unpack(ARGV)
+local ranked, at, i = {}, 1, tonumber(n_indexes)
+for size, rank in string.gmatch(ranks, '(%d+) (%S+)') do
+  i = i + 1
+  redis.call('SET', KEYS[i], string.sub(values, at, at + size - 1), 'PX', ttl)
+  at = at + size
+  ranked[#ranked + 1] = rank
+  ranked[#ranked + 1] = string.sub(KEYS[i], n_before_id + 1)
+end
+for index = 1, tonumber(n_indexes) do
+  redis.call('ZADD', KEYS[index], unpack(ranked))
+  redis.call('ZREMRANGEBYRANK', KEYS[index], 0, -n_kept - 1)
+  redis.call('PEXPIRE', KEYS[index], ttl)
+end
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +85,6 @@ def entry_of(record: Finding | Alert, value: bytes | None = None) -> Entry:
     return Entry(id=record.post_id.encode(), label=record.label, time_s=record.accepted_at.timestamp(), value=value)
 
 
-_time_s = attrgetter("time_s")
-
-
 class FindingCache:
     """Reads and writes of findings; raises redis' own errors, callers decide what an outage means."""
 
@@ -86,26 +99,13 @@ class FindingCache:
         """Write the entries and their indexes in one pipeline; the same one twice changes nothing."""
         if not entries:
             return
-        by_key = {self._key(one): one for one in entries}
-        by_label: defaultdict[str | None, list[Entry]] = defaultdict(list)
-        for one in by_key.values():
-            by_label[one.label].append(one)
-        alerts = by_label.pop(None, [])
-        indexes = {self._keys.latest(str(label)): some for label, some in by_label.items()}
-        indexes[self._keys.latest(ALL)] = [*chain.from_iterable(by_label.values())]
-        indexes[self._keys.latest_alerts()] = alerts
+        by_key = {self._key(one): one for one in entries}  # of two for one key the later
+        by_label: defaultdict[str | None, dict[bytes, Entry]] = defaultdict(dict)
+        for key, one in by_key.items():
+            by_label[one.label][key] = one
         async with self._redis.pipeline(transaction=False) as pipe:
-            values = [one.value for one in by_key.values()]
-            pipe.eval(_SET_ALL, len(by_key), *by_key, self._ttl_ms, *values)
-            for index, some in indexes.items():
-                if not some:
-                    continue
-                # of more than the index keeps the oldest would only come and go
-                newest = sorted(some, key=_time_s)[-self._latest_per_class :]
-                ranked = [(b"%.3f" % one.time_s, one.id) for one in newest]  # to the digit that Kafka's times have
-                pipe.execute_command("ZADD", index, *chain.from_iterable(ranked))
-                pipe.zremrangebyrank(index, 0, -self._latest_per_class - 1)
-                pipe.pexpire(index, self._ttl_ms)
+            for label, some in by_label.items():
+                self._store_some(pipe, label, some)
             await pipe.execute()
 
     async def lacking(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -163,13 +163,24 @@ class FindingCache:
         """Close the connections."""
         await self._redis.aclose()
 
+    def _store_some(self, pipe: Any, label: str | None, some: dict[bytes, Entry]) -> None:
+        """Add the writing of entries of one label, by their keys, to the pipeline."""
+        before_id, indexes = self._to_finding, [self._keys.latest(str(label)), self._keys.latest(ALL)]
+        if label is None:
+            before_id, indexes = self._to_alert, [self._keys.latest_alerts()]
+        sizes_and_times = chain.from_iterable([(len(one.value), one.time_s) for one in some.values()])
+        ranks = (b"%d %.3f " * len(some)) % tuple(sizes_and_times)  # to the digit that Kafka's times have
+        limits = self._ttl_ms, len(indexes), len(before_id), self._latest_per_class
+        values = b"".join([one.value for one in some.values()])
+        pipe.eval(_STORE, len(indexes) + len(some), *indexes, *some, *limits, ranks, values)
+
     def _key(self, entry: Entry) -> bytes:
         return (self._to_alert if entry.label is None else self._to_finding) + entry.id
 
 
 def _is_newer(entry: Entry, value: bytes) -> bool:
     """Whether a finding was made after the one that is kept of its post, or that one cannot be read."""
-    if entry.label is None:
+    if entry.label is None or value == entry.value:
         return False
     try:
         return decode(value, Finding).classified_at < decode(entry.value, Finding).classified_at

@@ -46,8 +46,8 @@ async def bring_missing(
     """Bring what the last worker of these partitions of the topic `source` published and left; return how much it was.
 
     A worker leaves what it published last, so each partition of findings, and of alerts, is looked at from its end:
-    further back, several times as far, as long as a look finds something that the cache lacks. `meanwhile` is called
-    now and then, so that a long way back does not hold up what is new.
+    further back, several times as far, as long as a look finds something that the cache lacks. `meanwhile` writes what
+    is new, now and then: a long way back must not hold it up, nor find it missing.
 
     Raises:
         BrokerUnavailable: nothing answers at `bootstrap`.
@@ -70,10 +70,11 @@ async def bring_missing(
             bounds = {**dict.fromkeys(range(len(findings) + len(alerts)), _NOTHING), **look}
             async for batch in read_batches(bootstrap, topic, bounds=bounds):
                 for start in range(0, len(batch), MAX_WRITE):
-                    missing = await cache.lacking(_entries(batch[start : start + MAX_WRITE], kind))
+                    entries = _entries(batch[start : start + MAX_WRITE], kind)
+                    await meanwhile()
+                    missing = await cache.lacking(entries)
                     await cache.store(missing)
                     n_missing[batch[0].partition] += len(missing)
-                    await meanwhile()
             n_brought += n_missing.total()
             left = {
                 number: Bounds(first=left[number].first, end=one.first)

@@ -71,6 +71,13 @@ async def test_post_that_comes_twice_in_a_write_takes_one_place(cache: FindingCa
     assert [one.post_id for one in await cache.latest(n=100)] == ["p3", "p2", "p1"]
 
 
+async def test_later_of_two_findings_of_a_post_counts_whatever_their_labels(cache: FindingCache) -> None:
+    await cache.store(entries(finding(2, label="b"), finding(1, label="a"), finding(1, label="b")))
+    assert await cache.get("p1") == finding(1, label="b")
+    assert [one.post_id for one in await cache.latest("b")] == ["p2", "p1"]
+    assert await cache.latest("a") == []
+
+
 async def test_finding_of_a_post_whose_id_is_no_ascii(cache: FindingCache) -> None:
     one = msgspec.structs.replace(finding(1), post_id="tweet/Überflutung 🌊", text="Überflutung\r\n$3\r\n")
     await cache.store(entries(one))

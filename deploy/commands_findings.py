@@ -101,7 +101,11 @@ async def _follow(settings: Settings, label: str | None, as_json: bool) -> None:
     from stream.reader import tail_topic
     from stream.records import Finding, decode
 
-    async for record in tail_topic(settings.kafka, options.topics_of(settings).findings.name):
+    def tell(is_away: bool) -> None:
+        state = "does not answer: waiting for it" if is_away else "answers again"
+        typer.echo(f"sitrep: the Kafka broker at {settings.kafka} {state}", err=True)
+
+    async for record in tail_topic(settings.kafka, options.topics_of(settings).findings.name, on_away=tell):
         try:
             finding = decode(record.value, Finding)
         except InvalidRecord as error:

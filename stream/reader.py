@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -22,6 +22,7 @@ _CONNECT_TIMEOUT_S: Final = 15.0
 _STALL_TIMEOUT_S: Final = 30.0
 _POLL_MS: Final = 200
 _TAIL_POLL_MS: Final = 20
+_SILENCE_S: Final = 5.0
 _MAX_FETCH: Final = 5_000
 _FETCH_BYTES: Final = 8 * 1_048_576
 
@@ -116,11 +117,15 @@ async def read_topic(
 
 
 async def tail_topic(
-    bootstrap: str, *topics: str, from_beginning: bool = False, isolation_level: Isolation = "read_committed"
+    bootstrap: str,
+    *topics: str,
+    from_beginning: bool = False,
+    isolation_level: Isolation = "read_committed",
+    on_away: Callable[[bool], None] = lambda is_away: None,
 ) -> AsyncIterator[ConsumerRecord]:
     """Yield records of the topics as they come, without an end; from the newest unless told otherwise.
 
-    A broker that goes away later is waited for.
+    A broker that goes away later is waited for; `on_away` is told that it went, and that it is back.
 
     Raises:
         BrokerUnavailable: nothing answers at `bootstrap`.
@@ -132,11 +137,28 @@ async def tail_topic(
         consumer.assign(partitions)
         for tp, offset in offsets.items():
             consumer.seek(tp, offset)
+        is_away, heard_s = False, time.monotonic()
         while True:
             fetched = await consumer.getmany(timeout_ms=_TAIL_POLL_MS, max_records=_MAX_FETCH)
             for records in fetched.values():
                 for record in records:
                     yield record
+            if not fetched and time.monotonic() - heard_s < _SILENCE_S:
+                continue
+            answers = bool(fetched) or await _answers(consumer, partitions[0])
+            heard_s = time.monotonic()
+            if is_away is answers:
+                is_away = not answers
+                on_away(is_away)
+
+
+async def _answers(consumer: AIOKafkaConsumer, partition: TopicPartition) -> bool:
+    """Whether the broker answers; a fetch that brings nothing does not tell."""
+    try:
+        await asyncio.wait_for(consumer.end_offsets([partition]), _SILENCE_S)
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    return True
 
 
 @asynccontextmanager

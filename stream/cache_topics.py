@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from math import gcd
 from typing import Final
 
@@ -41,21 +41,19 @@ async def bring_missing(
     *,
     source: str,
     partitions: Collection[int],
-    meanwhile: Callable[[], Awaitable[None]],
 ) -> int:
     """Bring what the last worker of these partitions of the topic `source` published and left; return how much it was.
 
     A worker leaves what it published last, so each partition of findings, and of alerts, is looked at from its end:
-    further back, several times as far, as long as a look finds something that the cache lacks. `meanwhile` writes what
-    is new, now and then: a long way back must not hold it up, nor find it missing.
+    further back, several times as far, as long as a look finds something that the cache lacks.
 
     Raises:
         BrokerUnavailable: nothing answers at `bootstrap`.
         UnknownTopic: the broker does not have one of the topics.
     """
-    n_sources = len(await topic_bounds(bootstrap, source))
-    findings = await topic_bounds(bootstrap, topics.findings.name)
+    findings = await topic_bounds(bootstrap, topics.findings.name)  # first: soon this worker's own come to them
     alerts = await topic_bounds(bootstrap, topics.alerts.name)
+    n_sources = len(await topic_bounds(bootstrap, source))
     wanted = {number: findings[number] for number in outcomes_of(partitions, n_sources, len(findings))}
     n_brought = 0
     looks: tuple[tuple[str, _Record, dict[int, Bounds]], ...] = (
@@ -71,7 +69,6 @@ async def bring_missing(
             async for batch in read_batches(bootstrap, topic, bounds=bounds):
                 for start in range(0, len(batch), MAX_WRITE):
                     entries = _entries(batch[start : start + MAX_WRITE], kind)
-                    await meanwhile()
                     missing = await cache.lacking(entries)
                     await cache.store(missing)
                     n_missing[batch[0].partition] += len(missing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import redis.exceptions
@@ -21,8 +22,6 @@ REDIS_ERRORS = (redis.exceptions.RedisError, OSError, TimeoutError)
 _PROBE_S = 1.0
 _REFILL_PAUSE_S = 5.0
 _ROOM_S = 2.0
-
-BringMissing = Callable[[Collection[int], Callable[[], Awaitable[None]]], Awaitable[int]]
 
 
 class CacheWriter:
@@ -42,7 +41,7 @@ class CacheWriter:
         breaker: CircuitBreaker,
         max_buffer: int,
         refill: Callable[[], AsyncIterator[Entry]],
-        bring_missing: BringMissing,
+        bring_missing: Callable[[Collection[int]], Awaitable[int]],
         on_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._cache = cache
@@ -55,7 +54,7 @@ class CacheWriter:
         self._writing: list[Entry] = []
         self._wake = asyncio.Event()
         self._unchecked: set[int] = set()
-        self._next_check_s = 0.0
+        self._granted = asyncio.Event()
         self._incomplete = False
         self._next_refill_s = 0.0
         self._look_s = 0.0  # when to look again whether Redis still has its data
@@ -72,9 +71,9 @@ class CacheWriter:
         self._wake.set()
 
     def check_ends(self, partitions: Collection[int]) -> None:
-        """Have these partitions' last outcomes brought to Redis where it lacks them; never blocks, never raises."""
+        """Have `run_checks` bring what Redis lacks of these partitions' last outcomes; never blocks, never raises."""
         self._unchecked.update(partitions)
-        self._wake.set()
+        self._granted.set()
 
     async def room(self) -> None:
         """Wait until half the buffer is free, at most a moment, and not at all for a Redis that does not answer.
@@ -103,8 +102,6 @@ class CacheWriter:
             if asyncio.get_running_loop().time() >= self._look_s:
                 await self._until_answered(self._make_whole)
                 self._look_s = asyncio.get_running_loop().time() + _PROBE_S
-            if self._unchecked and asyncio.get_running_loop().time() >= self._next_check_s:
-                await self._until_answered(self._check_some)
             self._wake.clear()
             if self.n_buffered:
                 await self._until_answered(self._write_some)
@@ -114,6 +111,19 @@ class CacheWriter:
             except TimeoutError:
                 await self._until_answered(self._cache.ping)
 
+    async def run_checks(self) -> None:
+        """Look at the ends of partitions until cancelled; a partition without a leader must not hold up the writing."""
+        while True:
+            await self._granted.wait()
+            self._granted.clear()
+            partitions, self._unchecked = self._unchecked, set()
+            try:
+                await self._until_answered(partial(self._check, partitions))
+            except StreamError as error:  # the broker is away
+                log.warning("the ends of the findings topic could not be looked at, tried again later: %s", error)
+                await asyncio.sleep(_REFILL_PAUSE_S)
+                self.check_ends(partitions)
+
     async def flush(self, timeout_s: float) -> bool:
         """Wait until the buffer is written, at most `timeout_s`; True when it is empty."""
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -121,15 +131,8 @@ class CacheWriter:
             await asyncio.sleep(0.02)
         return not self.n_buffered
 
-    async def _check_some(self) -> None:
-        partitions = set(self._unchecked)
-        try:
-            n_brought = await self._bring_missing(partitions, self._write_some)
-        except StreamError as error:  # the broker is away
-            log.warning("the ends of the findings topic could not be looked at, tried again later: %s", error)
-            self._next_check_s = asyncio.get_running_loop().time() + _REFILL_PAUSE_S
-            return
-        self._unchecked -= partitions
+    async def _check(self, partitions: Collection[int]) -> None:
+        n_brought = await self._bring_missing(partitions)
         if n_brought:
             log.info("%d findings and alerts that a worker left behind are in the cache now", n_brought)
 

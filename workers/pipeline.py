@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -176,6 +176,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         self.add_future(self._guard(self._commit()))
         self.add_future(self._guard(self._gauges.run()))
         self.add_future(self._guard(self.cache_writer.run()))
+        self.add_future(self._guard(self.cache_writer.run_checks()))
         if self.inference is not None:
             self.add_future(self._guard(self.inference.form_batches(self._batches.put)))
             self.add_future(self._guard(self.inference.triage.run()))
@@ -265,14 +266,9 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
     def _lost(self, partitions: set[TopicPartition]) -> None:
         self.prepare.forget_partitions(partitions)
 
-    async def _bring_missing(self, partitions: Collection[int], meanwhile: Callable[[], Awaitable[None]]) -> int:
+    async def _bring_missing(self, partitions: Collection[int]) -> int:
         return await bring_missing(
-            self.cache,
-            self.settings.kafka,
-            self.topics,
-            source=self.intake.topic,
-            partitions=partitions,
-            meanwhile=meanwhile,
+            self.cache, self.settings.kafka, self.topics, source=self.intake.topic, partitions=partitions
         )
 
     async def _guard(self, work: object) -> None:

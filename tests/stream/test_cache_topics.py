@@ -39,12 +39,8 @@ class Ground:
             await self._outbox.send(topic.name, partition, [Outgoing(key=None, value=encode(record))])
 
     async def bring(self, *partitions: int) -> int:
-        async def meanwhile() -> None: ...
-
         source = self.topics.posts.name
-        return await bring_missing(
-            self.cache, self.kafka, self.topics, source=source, partitions=partitions, meanwhile=meanwhile
-        )
+        return await bring_missing(self.cache, self.kafka, self.topics, source=source, partitions=partitions)
 
     async def held(self, *numbers: int) -> list[bool]:
         found = await self.cache.get_raw([finding(number).post_id for number in numbers])

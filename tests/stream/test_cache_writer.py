@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import pytest
 
@@ -59,11 +59,10 @@ class Bench:
             yield entry
         self.on_refill()
 
-    async def _bring_missing(self, partitions: Collection[int], meanwhile: Callable[[], Awaitable[None]]) -> int:
+    async def _bring_missing(self, partitions: Collection[int]) -> int:
         self.on_look()
         missing = [one for number in partitions for one in self.left_behind[number]]
         await self.cache.store(missing)
-        await meanwhile()
         return len(missing)
 
     def _on_error(self) -> None:
@@ -74,12 +73,13 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     """A writer that runs."""
     bench = Bench()
-    running = asyncio.create_task(bench.writer.run())
+    loops = [asyncio.create_task(one) for one in (bench.writer.run(), bench.writer.run_checks())]
     yield bench
-    assert not running.done(), running.exception()
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    for running in loops:
+        assert not running.done(), running.exception()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 async def test_findings_and_alerts_are_written(bench: Bench) -> None:

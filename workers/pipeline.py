@@ -26,7 +26,7 @@ from stream.outbox import Outbox
 from stream.topics import Topics, topics
 from stream.transactions import Transactions
 from workers.channel import DurableChannel
-from workers.device import Classifier
+from workers.device import Classifier, Device
 from workers.duplicates import DuplicateFilter
 from workers.errors import WorkerError
 from workers.gauges import Gauges
@@ -141,7 +141,6 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             reliefs=lambda: self.load.reliefs,
         )
         self._gauges = Gauges(self)
-        self._taught_edge: int = getattr(classifier, "image_edge_px", 0)
         self.inference: Inference | None = None
         if classifier is not None:
             self.inference = Inference(
@@ -156,12 +155,8 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
 
     async def on_start(self) -> None:
         """Connect; the intake comes last, when all that handles its posts is there."""
-        if self._taught_edge > self.settings.image_edge:
-            log.warning(
-                "image_edge = %d, less than the %d px of the pictures that the classifier was trained on: raise it",
-                self.settings.image_edge,
-                self._taught_edge,
-            )
+        if self.inference is not None:
+            self._tell_limits(self.inference.device)
         await self.outbox.start()
         if self.stage != "classify":
             try:
@@ -225,6 +220,19 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
     def stalled_s(self) -> float:
         """Seconds since an outcome was confirmed while posts wait, here or on their topic; 0 when none do."""
         return self._gauges.stalled_s
+
+    def _tell_limits(self, device: Device) -> None:
+        """Log what these settings and this classifier do not do together."""
+        settings, classifier = self.settings, device.classifier
+        taught_edge: int = getattr(classifier, "image_edge_px", 0)
+        if taught_edge > settings.image_edge:
+            log.warning(
+                "image_edge = %d, less than the %d px of the pictures that the classifier was trained on: raise it",
+                settings.image_edge,
+                taught_edge,
+            )
+        if settings.triage_lag_posts and not device.can_triage:
+            log.info("%s has no first look at texts: posts keep their order under load", classifier.version)
 
     def _intake_config(self) -> IntakeConfig:
         settings = self.settings

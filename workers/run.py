@@ -16,7 +16,6 @@ from prometheus_client import disable_created_metrics
 
 from stream.topics import check_topics, topics
 from stream.transactions import check_transactions
-from workers.device import Triaging
 from workers.errors import StartError
 from workers.settings import Settings
 
@@ -141,5 +140,3 @@ def check_modes(settings: Settings, classifier: Classifier) -> None:
             f"no_image_rationale_lag_posts = {lag}, but {classifier.version} always makes an image rationale:"
             " set it to 0, or give another checkpoint"
         )
-    if settings.triage_lag_posts and not isinstance(classifier, Triaging):
-        log.info("%s has no first look at texts: posts keep their order under load", classifier.version)

@@ -66,7 +66,7 @@ def test_mode_that_the_classifier_does_not_heed_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("edge", "n_warnings"), [(384, 1), (640, 0)])
-async def test_pictures_smaller_than_the_classifier_was_taught_on_are_told(
+async def test_what_settings_and_classifier_do_not_do_together_is_told(
     edge: int, n_warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Taught(StubClassifier):
@@ -75,8 +75,10 @@ async def test_pictures_smaller_than_the_classifier_was_taught_on_are_told(
     async def away() -> None:
         raise StreamError("away")
 
+    caplog.set_level("INFO")
     pipeline = build_app(Settings(web_port=0, image_edge=edge), stage="all", classifier=Taught()).pipeline
     monkeypatch.setattr(pipeline.outbox, "start", away)
     with pytest.raises(StreamError, match="away"):
         await pipeline.on_start()
     assert caplog.text.count(f"image_edge = {edge}, less than the 640 px") == n_warnings
+    assert "stub-1 has no first look at texts" in caplog.text

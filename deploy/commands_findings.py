@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy import options
 
 if TYPE_CHECKING:
-    from stream.records import Alert, Finding
+    from stream.cache import Entry
+    from stream.errors import InvalidRecord
+    from stream.records import Finding
     from workers.settings import Settings
-
-_PER_WRITE = 256
-
-R = TypeVar("R", "Finding", "Alert")
 
 
 def register(app: typer.Typer) -> None:
@@ -116,41 +114,28 @@ async def _follow(settings: Settings, label: str | None, as_json: bool) -> None:
 
 
 async def _rebuild(settings: Settings) -> tuple[int, int]:
-    from stream.cache import entry_of
-    from stream.records import Alert, Finding
+    from stream.cache_topics import read_entries
+    from stream.cache_writer import fill
 
-    topics = options.topics_of(settings)
-    cache = options.cache_of(settings)
     n_findings = n_alerts = 0
+
+    def tell(topic: str, error: InvalidRecord) -> None:
+        typer.echo(f"sitrep: skipped a record of {topic}: {error}", err=True)
+
+    async def counted() -> AsyncIterator[Entry]:
+        nonlocal n_findings, n_alerts
+        async for entry in read_entries(settings.kafka, options.topics_of(settings), on_unreadable=tell):
+            n_alerts += entry.label is None
+            n_findings += entry.label is not None
+            yield entry
+
+    cache = options.cache_of(settings)
     try:
         await cache.ping()
-        async for found in _chunks(settings.kafka, topics.findings.name, Finding):
-            await cache.store(list(map(entry_of, found)))
-            n_findings += len(found)
-        async for alerts in _chunks(settings.kafka, topics.alerts.name, Alert):
-            await cache.store(list(map(entry_of, alerts)))
-            n_alerts += len(alerts)
-        await cache.mark_whole()
+        await fill(cache, counted())
     finally:
         await cache.close()
     return n_findings, n_alerts
-
-
-async def _chunks(bootstrap: str, topic: str, record_type: type[R]) -> AsyncIterator[list[R]]:
-    from stream.errors import InvalidRecord
-    from stream.reader import read_batches
-    from stream.records import decode
-
-    async for batch in read_batches(bootstrap, topic):
-        for start in range(0, len(batch), _PER_WRITE):
-            records: list[R] = []
-            for record in batch[start : start + _PER_WRITE]:
-                try:
-                    records.append(decode(record.value, record_type))
-                except InvalidRecord as error:
-                    typer.echo(f"sitrep: skipped a record of {topic}: {error}", err=True)
-            if records:
-                yield records
 
 
 def _show(finding: Finding, *, as_json: bool, in_full: bool) -> None:

@@ -48,7 +48,7 @@ def decide_all(
     insides = insides_of(classifier)
     made: dict[str, list[Probs]] = {name: [] for name in names or ways_of(insides)}
     for index, post in enumerate(tqdm(posts, desc="ablations", unit="post", disable=None)):
-        example = example_of(post, try_image(post.image))
+        example = example_of(post, try_image(post.image, classifier.image_edge_px))
         case = Case(
             classifier=classifier,
             insides=insides,
@@ -83,7 +83,9 @@ def run(classifiers: Sequence[Stages], posts: Sequence[LabelledPost], path: Path
             names = None if seed == 0 else SEEDED
             for name, probs in decide_all(classifier, posts, seed=number + seed, names=names).items():
                 runs.setdefault(name, []).append(_scores(labels, probs))
-        chosen = [classifier.select(example_of(post, try_image(post.image))) for post in posts]
+        chosen = [
+            classifier.select(example_of(post, try_image(post.image, classifier.image_edge_px))) for post in posts
+        ]
         for seed in seeds:
             probs = probe_masks(chosen, labels, seed=number + seed)
             runs.setdefault(PROBE, []).append(_scores(labels, probs))

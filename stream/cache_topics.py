@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from math import gcd
 from typing import Final
 
@@ -22,15 +22,21 @@ _FIRST_LOOK: Final = 500
 _FURTHER: Final = 4
 _NOTHING: Final = Bounds(first=0, end=0)
 
+OnUnreadable = Callable[[str, InvalidRecord], None]
 _Record = type[Finding] | type[Alert]
 
 
-async def read_entries(bootstrap: str, topics: Topics) -> AsyncIterator[Entry]:
-    """Yield all that the topics hold for the cache; errors are those of `read_batches`."""
+async def read_entries(
+    bootstrap: str, topics: Topics, *, on_unreadable: OnUnreadable | None = None
+) -> AsyncIterator[Entry]:
+    """Yield all that the topics hold for the cache; errors are those of `read_batches`.
+
+    `on_unreadable` is told the topic and the error of each record that is left out, else the log is.
+    """
     kinds: tuple[tuple[str, _Record], ...] = ((topics.findings.name, Finding), (topics.alerts.name, Alert))
     for topic, kind in kinds:
         async for batch in read_batches(bootstrap, topic):
-            for entry in _entries(batch, kind):
+            for entry in _entries(batch, kind, on_unreadable or _warn):
                 yield entry
 
 
@@ -54,31 +60,28 @@ async def bring_missing(
     findings = await topic_bounds(bootstrap, topics.findings.name)  # first: soon this worker's own come to them
     alerts = await topic_bounds(bootstrap, topics.alerts.name)
     n_sources = len(await topic_bounds(bootstrap, source))
-    wanted = {number: findings[number] for number in outcomes_of(partitions, n_sources, len(findings))}
-    n_brought = 0
-    looks: tuple[tuple[str, _Record, dict[int, Bounds]], ...] = (
-        (topics.findings.name, Finding, wanted),
-        (topics.alerts.name, Alert, alerts),
-    )
-    for topic, kind, left in looks:
-        n_back = _FIRST_LOOK
-        while left:
-            look = {number: Bounds(first=max(one.first, one.end - n_back), end=one.end) for number, one in left.items()}
-            n_missing: Counter[int] = Counter()
-            bounds = {**dict.fromkeys(range(len(findings) + len(alerts)), _NOTHING), **look}
-            async for batch in read_batches(bootstrap, topic, bounds=bounds):
-                for start in range(0, len(batch), MAX_WRITE):
-                    entries = _entries(batch[start : start + MAX_WRITE], kind)
-                    missing = await cache.lacking(entries)
-                    await cache.store(missing)
-                    n_missing[batch[0].partition] += len(missing)
-            n_brought += n_missing.total()
-            left = {
-                number: Bounds(first=left[number].first, end=one.first)
-                for number, one in look.items()
-                if n_missing[number] and one.first > left[number].first
-            }
-            n_back *= _FURTHER
+    wanted = outcomes_of(partitions, n_sources, len(findings))
+    n_findings = await _bring_ends(cache, bootstrap, topics.findings.name, Finding, findings, wanted)
+    return n_findings + await _bring_ends(cache, bootstrap, topics.alerts.name, Alert, alerts, set(alerts))
+
+
+async def _bring_ends(
+    cache: FindingCache, bootstrap: str, topic: str, kind: _Record, kept: Mapping[int, Bounds], wanted: set[int]
+) -> int:
+    """Bring what the cache lacks at the ends of the wanted partitions, of which `kept` says what they hold."""
+    ends = {number: kept[number].end for number in wanted}
+    n_back, n_brought = _FIRST_LOOK, 0
+    while ends:
+        look = {number: Bounds(first=max(kept[number].first, end - n_back), end=end) for number, end in ends.items()}
+        n_missing: Counter[int] = Counter()
+        async for batch in read_batches(bootstrap, topic, bounds={**dict.fromkeys(kept, _NOTHING), **look}):
+            for start in range(0, len(batch), MAX_WRITE):
+                missing = await cache.lacking(_entries(batch[start : start + MAX_WRITE], kind, _warn))
+                await cache.store(missing)
+                n_missing[batch[0].partition] += len(missing)
+        n_brought += n_missing.total()
+        ends = {n: one.first for n, one in look.items() if n_missing[n] and one.first > kept[n].first}
+        n_back *= _FURTHER
     return n_brought
 
 
@@ -93,11 +96,15 @@ def outcomes_of(partitions: Collection[int], n_sources: int, n_outcomes: int) ->
     return {number for number in range(n_outcomes) if number % step in remainders}
 
 
-def _entries(records: Sequence[ConsumerRecord], kind: _Record) -> list[Entry]:
+def _entries(records: Sequence[ConsumerRecord], kind: _Record, on_unreadable: OnUnreadable) -> list[Entry]:
     entries = []
     for record in records:
         try:
             entries.append(entry_of(decode(record.value, kind), record.value))
         except InvalidRecord as error:  # not ours; the ledger reports it
-            log.warning("an unreadable record on %s is left out of the cache: %s", record.topic, error)
+            on_unreadable(record.topic, error)
     return entries
+
+
+def _warn(topic: str, error: InvalidRecord) -> None:
+    log.warning("an unreadable record on %s is left out of the cache: %s", topic, error)

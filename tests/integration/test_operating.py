@@ -15,8 +15,10 @@ import pytest
 
 from deploy.cli import main
 from stream.headers import Cause, dead_letter_headers
+from stream.records import encode
 from tests.chaos.field import Field, Raw
 from tests.integration.conftest import OpenField
+from tests.stream.findings import alert, finding
 
 pytestmark = pytest.mark.integration
 
@@ -91,6 +93,24 @@ def test_dead_letter_goes_back_to_a_topic_that_has_fewer_partitions_now(
     assert "1 put back" in out
     ends = runner.run(other.ends())
     assert ends[0] == 0 and ends[1] > 0
+
+
+def test_rebuilt_cache_has_all_but_what_is_no_finding(
+    open_field: OpenField, runner: asyncio.Runner, command: Command
+) -> None:
+    """And says what it left out."""
+    other = open_field("rebuilt", partitions=2)
+    found = [Raw(value=encode(finding(1)), partition=0), Raw(value=b"{}", partition=0), Raw(value=encode(finding(2)))]
+    runner.run(other.feed(found, topic=other.topics.findings.name))
+    runner.run(other.feed([Raw(value=encode(alert(1)))], topic=other.topics.alerts.name))
+
+    code, out, err = command("cache", "rebuild", "--redis", other.redis, prefix=other.prefix)
+
+    assert code == 0
+    assert out.startswith("2 findings and 1 alerts written")
+    assert err.count("\n") == 1 and f"skipped a record of {other.topics.findings.name}" in err
+    code, out, _ = command("findings", "--json", "--redis", other.redis, prefix=other.prefix)
+    assert (code, out.count("\n")) == (0, 2)
 
 
 def test_id_of_a_stranger_cannot_steer_the_terminal(

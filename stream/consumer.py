@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from stream.errors import StreamError
 from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
+from stream.starting import start_client
 
 log = logging.getLogger(__name__)
 
 LEAVE_S: Final = 5.0
+_CLOSE_S: Final = 1.0
 
 _STILL_A_MEMBER: Final = (NoError.errno, RebalanceInProgressError.errno)
 
@@ -72,7 +75,7 @@ async def join(config: IntakeConfig, *, rebalance_timeout_s: float) -> AIOKafkaC
         retry_backoff_ms=200,
     )
     try:
-        await consumer.start()
+        await start_client(consumer)
     except BaseException:
         await consumer.stop()
         raise
@@ -88,6 +91,8 @@ async def leave(consumer: AIOKafkaConsumer) -> None:
         await asyncio.wait_for(consumer.stop(), LEAVE_S)
     except (TimeoutError, KafkaError, OSError) as error:  # the broker is away and finds out by itself
         log.warning("left without a goodbye to the group: %s", error or type(error).__name__)
+        with contextlib.suppress(TimeoutError):  # an interrupted `stop` leaves it connected
+            await asyncio.wait_for(consumer._client.close(), _CLOSE_S)
 
 
 def _notice_namesake(coordinator: Any, config: IntakeConfig) -> None:

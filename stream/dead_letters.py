@@ -29,6 +29,7 @@ from stream.headers import (
 )
 from stream.reader import read_batches
 from stream.records import DeadLetter
+from stream.starting import start_client
 
 _CONNECT_TIMEOUT_S: Final = 15.0
 _LETTERS_PER_TRANSACTION: Final = 100
@@ -137,7 +138,7 @@ async def replay_dead_letters(
     )
     try:
         # waits for, or ends, the transaction of a replay that runs or died; then its markers can be read
-        await asyncio.wait_for(producer.start(), _CONNECT_TIMEOUT_S)
+        await start_client(producer, _CONNECT_TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError) as error:
         await producer.stop()
         raise BrokerUnavailable(

@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidSessionTimeoutError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    InvalidSessionTimeoutError,
+    KafkaConnectionError,
+    KafkaError,
+)
 
 from stream.accepted import Accepted, Fetched, confirm_all
 from stream.claims import Claims
@@ -23,6 +30,8 @@ __all__ = ["Accepted", "Fetched", "Intake", "confirm_all"]
 
 _POLL_MS = 200
 _SHARES = 16
+
+Answer = TypeVar("Answer")
 
 
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -47,6 +56,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._leases: dict[TopicPartition, Lease] = {}
         self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
+        self._questions: set[asyncio.Future[Any]] = set()
         self._consumer: AIOKafkaConsumer | None = None
         self._draining = False
         self._claims: Claims | None = None
@@ -123,7 +133,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
                 leases = {lease.partition: lease for lease in self._leases.values() if lease.due is not None}
                 offsets = {partition: lease.tracker.committable for partition, lease in leases.items()}
                 if offsets:
-                    await self._running.commit(offsets)
+                    await self._ask(self._running.commit(offsets))
                     for partition, lease in leases.items():
                         lease.committed = offsets[partition]
         except (CommitFailedError, IllegalStateError) as error:
@@ -147,28 +157,34 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         for lease in tuple(self._leases.values()):
             self._give_up(lease)
         self._consumer = None
+        for question in tuple(self._questions):
+            question.cancel()
+        await asyncio.gather(*self._questions, return_exceptions=True)
         await leave(consumer)
 
     async def lag(self) -> dict[int, int]:
         """Return log-end offset minus committed offset, in messages, by partition of this worker."""
+        return {} if self._consumer is None else await self._ask(self._lag(self._consumer))
+
+    async def _lag(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
         leases = [lease for lease in self._leases.values() if not lease.lost]
         if not leases:
             return {}
-        ends = await self._running.end_offsets([lease.partition for lease in leases])
+        ends = await consumer.end_offsets([lease.partition for lease in leases])
         lags: dict[int, int] = {}
         for lease in leases:
             committed = lease.committed
             if committed is None:
-                committed = await self._running.committed(lease.partition) or 0
+                committed = await consumer.committed(lease.partition) or 0
                 lease.committed = committed
             if lease.tracker.n_in_flight == 0 and not lease.lost:  # past markers of transactions, which are no posts
-                committed = max(committed, await self._running.position(lease.partition))
+                committed = max(committed, await consumer.position(lease.partition))
             lags[lease.partition.partition] = max(0, ends[lease.partition] - committed)
         return lags
 
     async def reach(self) -> None:
         """Ask the broker for its topics; raises its client's error when it does not answer."""
-        await self._running.topics()
+        await self._ask(self._running.topics())
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Finish what can be finished in a moment, commit it, and give the rest up to the next owner."""
@@ -196,6 +212,19 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             for partition in assigned:
                 self._grant(partition)
         log.info("partitions assigned: %s", sorted(p.partition for p in self._leases))
+
+    async def _ask(self, question: Coroutine[Any, Any, Answer]) -> Answer:
+        """Have the broker answer unless the intake stops meanwhile: a closed client would connect again to ask."""
+        asked, asker = asyncio.ensure_future(question), asyncio.current_task()
+        self._questions.add(asked)
+        try:
+            return await asked
+        except asyncio.CancelledError:
+            if asker is None or asker.cancelling():
+                raise
+            raise KafkaConnectionError("the intake has stopped") from None
+        finally:
+            self._questions.discard(asked)
 
     @property
     def _revoke_drain_s(self) -> float:

@@ -21,6 +21,7 @@ from msgspec import Struct
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.headers import Headers
 from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
+from stream.starting import start_client
 
 if TYPE_CHECKING:
     from stream.accepted import Accepted
@@ -213,7 +214,7 @@ class Outbox:
     async def _connect(self) -> AIOKafkaProducer:
         producer = new_producer(self._bootstrap, self._max_batch_bytes, self._request_timeout_s)
         try:
-            await producer.start()
+            await start_client(producer)
         except BaseException as error:
             await producer.stop()
             if isinstance(error, KafkaError | OSError):

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from stream.errors import BrokerUnavailable, StreamError
 from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
+from stream.starting import start_client
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 
@@ -179,7 +180,7 @@ async def _consumer(bootstrap: str, isolation_level: Isolation) -> AsyncIterator
         raise BrokerUnavailable(f"{bootstrap!r} is not a Kafka address: write HOST:PORT[,HOST:PORT]") from error
     try:
         try:
-            await asyncio.wait_for(consumer.start(), _CONNECT_TIMEOUT_S)
+            await start_client(consumer, _CONNECT_TIMEOUT_S)
         except (KafkaError, OSError, TimeoutError, ValueError) as error:
             raise _unreachable(bootstrap) from error
         try:

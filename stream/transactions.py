@@ -21,6 +21,7 @@ from stream.errors import BrokerUnavailable, RecordTooLarge, StreamError
 from stream.offsets import Lease
 from stream.outbox import Outbox, Outgoing, too_large
 from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
+from stream.starting import start_client
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +90,7 @@ class Transactions:
             self._bootstrap, self._max_batch_bytes, self._request_timeout_s, transactional_id=transactional_id
         )
         try:
-            async with asyncio.timeout(2 * self._request_timeout_s):
-                await producer.start()
+            await start_client(producer, 2 * self._request_timeout_s)
         except BaseException as error:
             await close_producer(producer)
             if isinstance(error, KafkaError | OSError | TimeoutError):
@@ -216,7 +216,7 @@ async def check_transactions(bootstrap: str, *, name: str, timeout_s: float) -> 
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=name)
     try:
         async with asyncio.timeout(timeout_s):
-            await producer.start()
+            await start_client(producer)
             await producer.begin_transaction()
             await producer.abort_transaction()
     except (KafkaError, OSError, TimeoutError, AssertionError) as error:

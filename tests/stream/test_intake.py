@@ -43,6 +43,8 @@ class Consumer:
         self.hangs = False
         self.stopped = False
         self.answers: list[int] = []  # error codes of the broker to the coordinator's requests
+        self._client = SimpleNamespace(close=self._close)
+        self.closed = False
         self._coordinator = SimpleNamespace(
             _group_instance_id=config["group_instance_id"], _send_req=self._answer_to_coordinator
         )
@@ -84,6 +86,9 @@ class Consumer:
         self.sought.append((partition, offset))
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.hangs:
+            await asyncio.Event().wait()
+        assert not self.stopped, "a closed client connects again"
         return dict.fromkeys(partitions, 100)
 
     async def committed(self, partition: TopicPartition) -> int | None:
@@ -91,6 +96,9 @@ class Consumer:
 
     async def position(self, partition: TopicPartition) -> int:
         return 0
+
+    async def _close(self) -> None:
+        self.closed = True
 
     async def stop(self) -> None:
         self.stopped = True
@@ -416,6 +424,19 @@ async def test_stop_does_not_wait_for_a_broker_that_is_away(bench: Bench) -> Non
     async with asyncio.timeout(5):
         await bench.intake.stop()
     assert consumer.committed_offsets == {}
+    assert consumer.closed
+
+
+async def test_question_ends_when_the_intake_stops(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.hangs = True
+    asked = asyncio.create_task(bench.intake.lag())
+    await asyncio.sleep(0)
+    consumer.hangs = False
+    await bench.intake.stop()
+    with pytest.raises(KafkaConnectionError, match="has stopped"):
+        await asked
+    assert await bench.intake.lag() == {}
 
 
 async def test_lag_counts_from_what_is_committed(bench: Bench) -> None:

@@ -26,14 +26,22 @@ class Topic:
     retention_ms: int
     cleanup_policy: str
     max_message_bytes: int
+    from_others: bool = False
 
     def config(self) -> dict[str, str]:
-        """Return the topic's settings as Kafka names them."""
-        return {
+        """Return the topic's settings as Kafka names them.
+
+        What others send is stamped by the broker, else it would keep a post by the time of its event and delete an
+        old one unread; and stored as it is, so that the limit holds for what a compressed batch unpacks to.
+        """
+        settings = {
             "retention.ms": str(self.retention_ms),
             "cleanup.policy": self.cleanup_policy,
             "max.message.bytes": str(self.max_message_bytes),
         }
+        if self.from_others:
+            settings |= {"message.timestamp.type": "LogAppendTime", "compression.type": "uncompressed"}
+        return settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +66,23 @@ class Topics:
 def topics(*, prefix: str, n_partitions: int, max_record_bytes: int) -> Topics:
     """Return the topics under `prefix`; `max_record_bytes` bounds a post's record."""
 
-    def topic(name: str, purpose: str, key: str, days: int, *, n: int = n_partitions, policy: str = "delete") -> Topic:
+    def topic(
+        name: str, purpose: str, key: str, days: int, *, n: int = n_partitions, from_others: bool = False
+    ) -> Topic:
         return Topic(
+            from_others=from_others,
             name=f"{prefix}{name}",
             purpose=purpose,
             key=key,
             n_partitions=n,
             retention_ms=days * DAY_MS,
-            cleanup_policy=policy,
+            cleanup_policy="delete",
             # twice, so that a post over the limit still comes in, to become a dead letter with its bytes
             max_message_bytes=2 * max_record_bytes + 131_072,
         )
 
     return Topics(
-        posts=topic("posts", "posts as the feeds bring them", "post id", 7),
+        posts=topic("posts", "posts as the feeds bring them", "post id", 7, from_others=True),
         prepared=topic("prepared", "validated posts with their image as pixels", "post id", 2),
         findings=topic("findings", "labelled, explained posts", "post id", 30),
         alerts=topic("alerts", "infrastructure damage for responders", "alert id", 90, n=1),

@@ -20,21 +20,27 @@ from stream.records import Alert, Finding, decode, encode
 ALL: Final = "all"
 MAX_WRITE: Final = 2_048  # entries for one call: Redis answers long before the time-out, and Lua's stack holds them
 
+_AHEAD_S: Final = 3_600.0  # more than the clocks of two workers differ: what an index has further ahead is wrong
+
 # One call for many, and few words for each: a command of its own, or three words more, for each costs the client more
 # than all else that is done for a post. KEYS are the indexes, then where the entries go; their sizes and ranks are one
-# word, their values another.
+# word, their values another. With `aged_at`, a time in seconds, each entry is kept for what is then left of `ttl`.
 _STORE: Final = """
-local ttl, n_indexes, n_before_id, n_kept, ranks, values = unpack(ARGV)
-local ranked, at, i = {}, 1, tonumber(n_indexes)
+local ttl, n_indexes, n_before_id, n_kept, ahead, aged_at, ranks, values = unpack(ARGV)
+local ranked, at, i, left = {}, 1, tonumber(n_indexes), ttl
 for size, rank in string.gmatch(ranks, '(%d+) (%S+)') do
   i = i + 1
-  redis.call('SET', KEYS[i], string.sub(values, at, at + size - 1), 'PX', ttl)
+  if aged_at ~= '' then
+    left = math.max(1, math.floor(ttl - (aged_at - rank) * 1000))
+  end
+  redis.call('SET', KEYS[i], string.sub(values, at, at + size - 1), 'PX', left)
   at = at + size
   ranked[#ranked + 1] = rank
   ranked[#ranked + 1] = string.sub(KEYS[i], n_before_id + 1)
 end
 for index = 1, tonumber(n_indexes) do
   redis.call('ZADD', KEYS[index], unpack(ranked))
+  redis.call('ZREMRANGEBYSCORE', KEYS[index], ahead, '+inf')
   redis.call('ZREMRANGEBYRANK', KEYS[index], 0, -n_kept - 1)
   redis.call('PEXPIRE', KEYS[index], ttl)
 end
@@ -52,7 +58,7 @@ class Keys:
         return f"{self.prefix}finding:{post_id}"
 
     def latest(self, label: str) -> str:
-        """Post ids of one class (or `all`), a sorted set by the time of acceptance in seconds."""
+        """Post ids of one class (or `all`), a sorted set by the time of acceptance, at most of storing, in seconds."""
         return f"{self.prefix}latest:{label}"
 
     def alert(self, alert_id: str) -> str:
@@ -60,7 +66,7 @@ class Keys:
         return f"{self.prefix}alert:{alert_id}"
 
     def latest_alerts(self) -> str:
-        """Alert ids, a sorted set by the time they were raised in seconds."""
+        """Alert ids, a sorted set by the time they were raised, at most stored, in seconds."""
         return f"{self.prefix}latest-alerts"
 
     def whole(self) -> str:
@@ -97,21 +103,17 @@ class FindingCache:
 
     async def store(self, entries: Sequence[Entry]) -> None:
         """Write the entries and their indexes in one pipeline; the same one twice changes nothing."""
-        if not entries:
-            return
-        by_key = {self._key(one): one for one in entries}  # of two for one key the later
-        by_label: defaultdict[str | None, dict[bytes, Entry]] = defaultdict(dict)
-        for key, one in by_key.items():
-            by_label[one.label][key] = one
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for label, some in by_label.items():
-                self._store_some(pipe, label, some)
-            await pipe.execute()
+        await self._store(entries)
+
+    async def restore(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Write those again that would not be forgotten by now, each for what is left of its time; return them."""
+        lasting = self._lasting(entries)
+        await self._store(lasting, aged=True)
+        return lasting
 
     async def lacking(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return those that are not here, nor would be forgotten by now, nor are older than what is here."""
-        oldest_s = time.time() - self._ttl_ms / 1000
-        wanted = [one for one in entries if one.time_s > oldest_s]
+        wanted = self._lasting(entries)
         if not wanted:
             return []
         here = await self._redis.mget([self._key(one) for one in wanted])
@@ -163,16 +165,34 @@ class FindingCache:
         """Close the connections."""
         await self._redis.aclose()
 
-    def _store_some(self, pipe: Any, label: str | None, some: dict[bytes, Entry]) -> None:
+    async def _store(self, entries: Sequence[Entry], *, aged: bool = False) -> None:
+        if not entries:
+            return
+        by_key = {self._key(one): one for one in entries}  # of two for one key the later
+        by_label: defaultdict[str | None, dict[bytes, Entry]] = defaultdict(dict)
+        for key, one in by_key.items():
+            by_label[one.label][key] = one
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for label, some in by_label.items():
+                self._store_some(pipe, label, some, aged=aged)
+            await pipe.execute()
+
+    def _lasting(self, entries: Sequence[Entry]) -> list[Entry]:
+        oldest_s = time.time() - self._ttl_ms / 1000
+        return [one for one in entries if one.time_s > oldest_s]
+
+    def _store_some(self, pipe: Any, label: str | None, some: dict[bytes, Entry], *, aged: bool) -> None:
         """Add the writing of entries of one label, by their keys, to the pipeline."""
         before_id, indexes = self._to_finding, [self._keys.latest(str(label)), self._keys.latest(ALL)]
         if label is None:
             before_id, indexes = self._to_alert, [self._keys.latest_alerts()]
-        sizes_and_times = chain.from_iterable([(len(one.value), one.time_s) for one in some.values()])
+        now_s = time.time()  # no entry ranks after it: one from a clock that is ahead would hide all that come later
+        sizes_and_times = chain.from_iterable([(len(one.value), min(one.time_s, now_s)) for one in some.values()])
         ranks = (b"%d %.3f " * len(some)) % tuple(sizes_and_times)  # to the digit that Kafka's times have
         limits = self._ttl_ms, len(indexes), len(before_id), self._latest_per_class
+        times = now_s + _AHEAD_S, now_s if aged else b""
         values = b"".join([one.value for one in some.values()])
-        pipe.eval(_STORE, len(indexes) + len(some), *indexes, *some, *limits, ranks, values)
+        pipe.eval(_STORE, len(indexes) + len(some), *indexes, *some, *limits, *times, ranks, values)
 
     def _key(self, entry: Entry) -> bytes:
         return (self._to_alert if entry.label is None else self._to_finding) + entry.id

@@ -9,6 +9,7 @@ from math import gcd
 from typing import Final
 
 from aiokafka import ConsumerRecord
+from msgspec.structs import replace
 
 from stream.cache import MAX_WRITE, Entry, FindingCache, entry_of
 from stream.errors import InvalidRecord
@@ -77,7 +78,7 @@ async def _bring_ends(
         async for batch in read_batches(bootstrap, topic, bounds={**dict.fromkeys(kept, _NOTHING), **look}):
             for start in range(0, len(batch), MAX_WRITE):
                 missing = await cache.lacking(_entries(batch[start : start + MAX_WRITE], kind, _warn))
-                await cache.store(missing)
+                await cache.restore(missing)
                 n_missing[batch[0].partition] += len(missing)
         n_brought += n_missing.total()
         ends = {n: one.first for n, one in look.items() if n_missing[n] and one.first > kept[n].first}
@@ -97,12 +98,16 @@ def outcomes_of(partitions: Collection[int], n_sources: int, n_outcomes: int) ->
 
 
 def _entries(records: Sequence[ConsumerRecord], kind: _Record, on_unreadable: OnUnreadable) -> list[Entry]:
+    """Return what can be read, none of it later than when it was published: its own time may come from any clock."""
     entries = []
     for record in records:
         try:
-            entries.append(entry_of(decode(record.value, kind), record.value))
+            entry = entry_of(decode(record.value, kind), record.value)
         except InvalidRecord as error:  # not ours; the ledger reports it
             on_unreadable(record.topic, error)
+            continue
+        published_s = record.timestamp / 1000
+        entries.append(entry if entry.time_s <= published_s else replace(entry, time_s=published_s))
     return entries
 
 

@@ -153,26 +153,29 @@ class CacheWriter:
         self._incomplete = True
         n_dropped = self.n_dropped
         try:
-            n_entries = await fill(self._cache, self._refill(), meanwhile=self._write_some)
+            n_findings, n_alerts = await fill(self._cache, self._refill(), meanwhile=self._write_some)
         except StreamError as error:  # the broker is away: fresh findings do not wait for it
             log.warning("the cache could not be filled, tried again later: %s", error)
             self._next_refill_s = asyncio.get_running_loop().time() + _REFILL_PAUSE_S
             return
         # what was dropped meanwhile may have come to the topic after it was read
         self._incomplete = self.n_dropped != n_dropped
-        log.info("the cache is whole: %d findings and alerts read", n_entries)
+        log.info("the cache is whole: %d findings and %d alerts written", n_findings, n_alerts)
 
     async def _until_answered(self, call: Callable[[], Awaitable[None]]) -> None:
-        was_available = self.available
+        """Call until Redis answered; a ping closes the breaker first, since a call may take as long as a filling."""
         async for attempt in tenacity.AsyncRetrying(
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
             retry=tenacity.retry_if_exception_type((*REDIS_ERRORS, CircuitOpen)),
             before_sleep=self._note_outage,
         ):
             with attempt:
+                was_available = self.available
+                if not was_available:
+                    await self._breaker.call(self._cache.ping)
                 await self._breaker.call(call)
-        if not was_available:
-            log.info("Redis answers")
+                if not was_available:
+                    log.info("Redis answers")
 
     def _note_outage(self, state: tenacity.RetryCallState) -> None:
         error: Any = state.outcome.exception() if state.outcome is not None else None
@@ -189,21 +192,28 @@ async def fill(
     entries: AsyncIterator[Entry],
     *,
     meanwhile: Callable[[], Awaitable[None]] | None = None,
-) -> int:
-    """Write all entries into the cache, mark it whole, and return how many there were.
+) -> tuple[int, int]:
+    """Write the entries that are not past their time into the cache, mark it whole, and return how many it took.
 
-    `meanwhile` is called now and then, so that a long filling does not hold up what is new.
+    That is the findings, then the alerts. `meanwhile` is called now and then, so that a long filling does not hold
+    up what is new.
     """
-    n_entries = 0
+    n_findings = n_alerts = 0
+    async for some in _in_writes(entries):
+        written = await cache.restore(some)
+        n_alerts += sum(one.label is None for one in written)
+        n_findings += sum(one.label is not None for one in written)
+        if meanwhile is not None:
+            await meanwhile()
+    await cache.mark_whole()
+    return n_findings, n_alerts
+
+
+async def _in_writes(entries: AsyncIterator[Entry]) -> AsyncIterator[list[Entry]]:
     some: list[Entry] = []
     async for entry in entries:
         some.append(entry)
         if len(some) == MAX_WRITE:
-            await cache.store(some)
-            n_entries += len(some)
+            yield some
             some = []
-            if meanwhile is not None:
-                await meanwhile()
-    await cache.store(some)
-    await cache.mark_whole()
-    return n_entries + len(some)
+    yield some

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -12,7 +14,9 @@ import redis.exceptions
 
 from deploy.embedded import EmbeddedServices
 from deploy.probes import free_port
-from stream.cache import FindingCache, connect_cache
+from stream.cache import ALL, Entry, FindingCache, connect_cache
+from stream.cache_writer import fill
+from stream.records import Finding
 from tests.stream.findings import alert, entries, finding
 
 pytestmark = pytest.mark.integration
@@ -96,6 +100,47 @@ async def test_finding_expires_and_leaves_no_hole(services: EmbeddedServices) ->
     await cache.close()
 
 
+async def test_clock_that_is_ahead_hides_nothing_that_comes_later(cache: FindingCache) -> None:
+    """Of the feed, whose posts it dates; an alert is raised at the time of its post."""
+    ahead = timedelta(days=365)
+    raised_ahead = [msgspec.structs.replace(alert(n), raised_at=datetime.now(UTC) + ahead) for n in (1, 2, 3)]
+    await cache.store(entries(*[_accepted(number, in_s=ahead.total_seconds()) for number in (1, 2, 3)], *raised_ahead))
+    assert [one.post_id for one in await cache.latest()] == ["p3", "p2", "p1"]
+    await asyncio.sleep(0.002)
+    raised = msgspec.structs.replace(alert(5), raised_at=datetime.now(UTC))
+    await cache.store(entries(_accepted(4), _accepted(5, in_s=0.001), raised))
+    assert [one.post_id for one in await cache.latest()] == ["p5", "p4", "p3"]
+    assert [one.id for one in await cache.latest_alerts()] == ["a5", "a3", "a2"]
+
+
+async def test_index_from_before_lets_go_of_what_lies_ahead(cache: FindingCache) -> None:
+    """A little ahead is the clock of another worker."""
+    index, now_s = cache._keys.latest(ALL), time.time()
+    await cache._redis.zadd(index, {f"p{number}": now_s + 86_400 + number for number in range(3)})
+    await cache._redis.zadd(index, {"p8": now_s + 2})
+    await cache.store(entries(finding(9)))
+    assert await cache._redis.zrange(index, 0, -1) == [b"p9", b"p8"]
+
+
+async def test_refill_gives_a_finding_what_is_left_of_its_time(cache: FindingCache) -> None:
+    async def kept() -> AsyncIterator[Entry]:
+        raised = msgspec.structs.replace(alert(4), raised_at=datetime.now(UTC))
+        for one in entries(_accepted(1, in_s=-61), _accepted(2, in_s=-45), _accepted(3), raised):
+            yield one
+
+    assert await fill(cache, kept()) == (2, 1)
+    assert await cache.get("p1") is None
+    assert [one.post_id for one in await cache.latest()] == ["p3", "p2"]
+    left_ms = [await cache._redis.pttl(cache._keys.finding(post_id)) for post_id in ("p2", "p3")]
+    assert left_ms == [pytest.approx(15_000, abs=5_000), pytest.approx(60_000, abs=5_000)]
+
+
+async def test_finding_of_a_post_that_waited_is_kept_as_long_as_any(cache: FindingCache) -> None:
+    """A backlog, or an archive that is played again, counts from its classification."""
+    await cache.store(entries(_accepted(1, in_s=-86_400)))
+    assert await cache._redis.pttl(cache._keys.finding("p1")) == pytest.approx(60_000, abs=5_000)
+
+
 async def test_whole_is_a_mark_that_goes_with_the_data(cache: FindingCache) -> None:
     assert not await cache.is_whole()
     await cache.mark_whole()
@@ -109,3 +154,8 @@ async def test_redis_that_is_not_there_fails_at_once() -> None:
         with pytest.raises(redis.exceptions.ConnectionError):
             await cache.ping()
     await cache.close()
+
+
+def _accepted(number: int, *, in_s: float = 0.0) -> Finding:
+    """Return the finding of a post of so many seconds from now."""
+    return msgspec.structs.replace(finding(number), accepted_at=datetime.now(UTC) + timedelta(seconds=in_s))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,24 @@ async def test_finding_that_would_be_forgotten_by_now_is_not_brought_back(ground
     await ground.publish(0, finding(1))
     ground.cache._ttl_ms = 3_600_000
     assert await ground.bring(0) == 0
+
+
+async def test_finding_that_is_brought_is_kept_for_what_is_left_of_its_time(ground: Ground) -> None:
+    ground.cache._ttl_ms = 3_600_000
+    old = replace(finding(1), accepted_at=datetime.now(UTC) - timedelta(minutes=50))
+    await ground.publish(0, old)
+    assert await ground.bring(0) == 1
+    left_ms = await ground.cache._redis.pttl(ground.cache._keys.finding(old.post_id))
+    assert left_ms == pytest.approx(600_000, abs=60_000)
+
+
+async def test_nothing_is_newer_than_its_record(ground: Ground) -> None:
+    """Else a refill put what a clock ahead had dated before all that came since."""
+    ahead = datetime.now(UTC) + timedelta(days=365)
+    await ground.publish(0, replace(finding(1), accepted_at=ahead), finding(2), replace(alert(1), raised_at=ahead))
+    found = {entry.id: entry.time_s async for entry in read_entries(ground.kafka, ground.topics)}
+    assert found[b"p2"] == finding(2).accepted_at.timestamp()
+    assert [found[b"p1"], found[b"a1"]] == [pytest.approx(time.time(), abs=60)] * 2
 
 
 async def test_all_is_read_for_a_cache_that_is_empty(ground: Ground) -> None:

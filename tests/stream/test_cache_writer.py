@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from typing import Any
 
 import pytest
 
@@ -17,16 +18,28 @@ from tests.stream.findings import MemoryCache, alert, entries, finding, quick_br
 MAX_BUFFER = 10
 
 
+class RefilledCache(MemoryCache):
+    """What comes from the topic is kept as what comes from the pipeline."""
+
+    async def restore(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Keep them."""
+        await self.store(entries)
+        return list(entries)
+
+
 class Bench:
     """A writer at work on a cache in memory, and the topic that it refills from."""
 
     def __init__(self) -> None:
-        self.cache = MemoryCache()
+        self.cache = RefilledCache()
         self.topic: list[Entry] = []
         self.n_refills = 0
         self.n_errors = 0
         self.on_refill: Callable[[], None] = lambda: None
+        self.may_read = asyncio.Event()  # the topics, for a refill or at their ends
+        self.may_read.set()
         self.left_behind: dict[int, list[Entry]] = {}
+        self.n_looks = 0
         self.on_look: Callable[[], None] = lambda: None
         self.writer = CacheWriter(
             self.cache,
@@ -57,9 +70,12 @@ class Bench:
         self.n_refills += 1
         for entry in list(self.topic):
             yield entry
+        await self.may_read.wait()
         self.on_refill()
 
     async def _bring_missing(self, partitions: Collection[int]) -> int:
+        self.n_looks += 1
+        await self.may_read.wait()
         self.on_look()
         missing = [one for number in partitions for one in self.left_behind[number]]
         await self.cache.store(missing)
@@ -69,17 +85,24 @@ class Bench:
         self.n_errors += 1
 
 
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    """A writer that runs."""
-    bench = Bench()
-    loops = [asyncio.create_task(one) for one in (bench.writer.run(), bench.writer.run_checks())]
-    yield bench
-    for running in loops:
+@contextlib.asynccontextmanager
+async def at_work(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these of a writer's loops."""
+    tasks = [asyncio.create_task(one) for one in loops]
+    yield
+    for running in tasks:
         assert not running.done(), running.exception()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """A writer that runs."""
+    bench = Bench()
+    async with at_work(bench.writer.run(), bench.writer.run_checks()):
+        yield bench
 
 
 async def test_findings_and_alerts_are_written(bench: Bench) -> None:
@@ -140,6 +163,44 @@ async def test_redis_that_comes_back_empty_is_filled_again(bench: Bench) -> None
     bench.publish(finding(5))
     await bench.until(lambda: bench.is_current)
     assert bench.n_refills == 2
+
+
+async def test_redis_that_is_being_filled_is_available() -> None:
+    """For as long as the topic takes: look-ups go on, and the pipeline waits for room."""
+    bench = Bench()
+    bench.may_read.clear()
+    async with at_work(bench.writer.run()):
+        await bench.until(lambda: bench.n_refills == 1)
+        assert bench.writer.available
+        bench.publish(*map(finding, range(MAX_BUFFER)))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await bench.writer.room()
+        bench.may_read.set()
+        await bench.until(lambda: bench.is_current)
+
+
+async def test_redis_that_fails_while_it_is_filled_is_filled_again(bench: Bench) -> None:
+    await bench.until(lambda: bench.cache.whole)
+    bench.may_read.clear()
+    bench.cache.lose_everything()
+    bench.publish(*map(finding, range(5)))
+    await bench.until(lambda: bench.n_refills == 2)
+    bench.cache.down = True
+    bench.may_read.set()
+    await bench.until(lambda: not bench.writer.available)
+    bench.cache.down = False
+    await bench.until(lambda: bench.is_current and bench.writer.available)
+    assert bench.n_refills > 2
+
+
+async def test_redis_is_available_while_the_ends_of_the_topic_are_looked_at() -> None:
+    bench = Bench()
+    bench.may_read.clear()
+    bench.writer.check_ends([0])
+    async with at_work(bench.writer.run_checks()):
+        await bench.until(lambda: bench.n_looks == 1)
+        assert bench.writer.available
 
 
 async def test_what_overflows_during_a_refill_is_not_forgotten(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from stream.errors import BrokerUnavailable
+from stream.errors import BrokerUnavailable, StreamError
 from stream.offsets import Lease
 from stream.transactions import Fenced, Transactions
 
@@ -37,10 +37,11 @@ class Claims:
         self._grant = grant
         self._lose = lose
         self._reclaims: set[asyncio.Task[None]] = set()
+        self._failure: tuple[str, Exception] | None = None
         self._stopped = False
 
     async def take_over(self, partitions: Iterable[TopicPartition]) -> None:
-        """Claim newly assigned partitions; returns when they may be read."""
+        """Claim newly assigned partitions; returns when they may be read, or `commit` has an error to raise."""
         self._forget_reclaims()
         await asyncio.gather(*(self._claim(partition) for partition in partitions))
 
@@ -48,13 +49,16 @@ class Claims:
         """Commit what is due of each lease, in a transaction each; failures are left to the next call.
 
         Raises:
-            StreamError: transactions fail for good.
+            StreamError: transactions fail for good, or a partition could not be taken over.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(*(self._commit(lease) for lease in leases if lease.due is not None))
         except TimeoutError:
             log.warning("a transaction did not end in time; its posts are done again unless it was committed")
+        if self._failure is not None and not self._stopped:
+            message, error = self._failure
+            raise StreamError(message) from error
 
     def stop(self) -> None:
         """Claim nothing any more."""
@@ -79,9 +83,24 @@ class Claims:
             lease.committed = due
 
     async def _claim(self, partition: TopicPartition) -> None:
-        """Fence the partition's former owner, then start where that one ended."""
+        """Claim within the publish time-out, or leave the error to `commit`: whoever waits here would only log it."""
+        refusals: list[BrokerUnavailable | KafkaError] = []
+        timeout_s = self._transactions.publish_timeout_s
+        name = f"partition {partition.partition} of {partition.topic}"
+        try:
+            async with asyncio.timeout(timeout_s) as bound:
+                await self._claim_at_last(partition, refusals)
+        except Exception as error:
+            if bound.expired():
+                why = refusals[-1] if refusals else "no answer"
+                self._failure = (f"{name} could not be taken over for {timeout_s:g} s: {why}", error)
+            else:
+                self._failure = (f"{name} could not be taken over: {error!r}", error)
+
+    async def _claim_at_last(self, partition: TopicPartition, refusals: list[BrokerUnavailable | KafkaError]) -> None:
+        """Fence the partition's former owner, then start where that one ended; tries until it is done."""
         consumer = self._consumer
-        while not self._stopped:
+        while not self._stopped and partition in consumer.assignment():
             try:
                 await self._transactions.open(partition)
                 offset = await consumer.committed(partition)
@@ -93,6 +112,7 @@ class Claims:
                 return
             except (BrokerUnavailable, KafkaError) as error:
                 log.warning("partition %d cannot be taken over, tried again: %s", partition.partition, error)
+                refusals[:] = [error]
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._grant(partition)

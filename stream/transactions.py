@@ -26,8 +26,10 @@ from stream.starting import start_client
 log = logging.getLogger(__name__)
 
 _OVERHEAD_BYTES: Final = 512  # more than the frame of a batch and a record takes
+_MAX_ALONE: Final = 500  # posts of one transaction whose outcomes travel alone, so that it ends in time
 
 Staged = tuple[TopicPartition, Outgoing]
+Committed = Callable[[TopicPartition], Awaitable[int | None]]
 
 
 class Fenced(StreamError):
@@ -52,8 +54,8 @@ class Transactions:
         self._group = group
         self._max_batch_bytes = max_batch_bytes
         self._request_timeout_s = request_timeout_s
-        self._publish_timeout_s = publish_timeout_s
-        self._failing_since_s: float | None = None
+        self.publish_timeout_s = publish_timeout_s
+        self._failing_since_s: dict[TopicPartition, float] = {}
         self._producers: dict[TopicPartition, AIOKafkaProducer] = {}
         self._staged: dict[Lease, dict[int, list[Staged]]] = defaultdict(dict)
         self._closing: set[asyncio.Task[None]] = set()
@@ -94,23 +96,55 @@ class Transactions:
         except BaseException as error:
             await close_producer(producer)
             if isinstance(error, KafkaError | OSError | TimeoutError):
-                why = error or type(error).__name__
+                why = str(error) or type(error).__name__
                 raise BrokerUnavailable(f"no transactions for {transactional_id}: {why}") from error
             raise
         self._producers[partition] = producer
 
-    async def commit(
-        self, lease: Lease, due: int, *, committed: Callable[[TopicPartition], Awaitable[int | None]]
-    ) -> None:
+    async def commit(self, lease: Lease, due: int, *, committed: Committed) -> None:
         """Publish the outcomes of records before `due` and commit that offset, in one transaction.
 
+        When the broker refuses a batch for its size, each outcome gets a batch, and many of them several transactions.
         After a failure the next call finds out how the transaction ended before it goes on.
 
         Raises:
             Fenced: another worker has the partition.
             BrokerUnavailable: it failed, and may be tried again.
-            StreamError: the broker refuses a record for good.
+            StreamError: the broker refuses an outcome for its size, or transactions fail for good.
         """
+        try:
+            try:
+                await self._commit_once(lease, due, committed, alone=False)
+            except TOO_LARGE as error:
+                log.info("a batch is refused, its outcomes travel alone: %s", error)
+                offsets = sorted(offset for offset in self._staged.get(lease, {}) if offset < due)
+                for end in (*offsets[_MAX_ALONE::_MAX_ALONE], due):
+                    await self._commit_once(lease, end, committed, alone=True)
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            partition = lease.partition
+            raise Fenced(f"partition {partition.partition} of {partition.topic} has another worker") from error
+        except (KafkaError, OSError, BrokerUnavailable, AssertionError) as error:  # aiokafka asserts its states
+            raise self._failure(lease.partition, str(error) or type(error).__name__) from error
+        self._failing_since_s.pop(lease.partition, None)
+
+    def drop(self, lease: Lease) -> None:
+        """Forget what is staged for a lease that is given up."""
+        self._failing_since_s.pop(lease.partition, None)
+        self.n_staged -= sum(map(len, self._staged.pop(lease, {}).values()))
+        closing = asyncio.create_task(self._discard(lease.partition, self._producers.pop(lease.partition, None)))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def stop(self) -> None:
+        """Close the producers."""
+        for partition, producer in tuple(self._producers.items()):
+            await self._discard(partition, producer)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _commit_once(self, lease: Lease, due: int, committed: Committed, *, alone: bool) -> None:
+        if lease.lost:  # nothing is staged for it any more, and the producer may be a later lease's
+            raise ProducerFenced()
         partition = lease.partition
         producer = self._producers.get(partition)
         try:
@@ -124,79 +158,35 @@ class Transactions:
                     self._forget(lease, before=done)
                     if done == due:
                         return
-                await self._transact(producer, lease, due)
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            await self._discard(partition, producer)
-            raise Fenced(f"partition {partition.partition} of {partition.topic} has another worker") from error
-        except TOO_LARGE as error:
-            await self._discard(partition, producer)
-            raise StreamError(
-                "the broker refuses an outcome for its size: raise the topic's max.message.bytes, or set exactly_once"
-                " to false, where it becomes a dead letter"
-            ) from error
-        except (KafkaError, OSError, BrokerUnavailable, AssertionError) as error:  # aiokafka asserts its states
-            await self._discard(partition, producer)
-            raise self._failure(f"{error or type(error).__name__}") from error
+                await self._transact(producer, lease, due, alone=alone)
         except BaseException:
             await self._discard(partition, producer)
             raise
-        self._failing_since_s = None
         self._forget(lease, before=due)
 
-    def drop(self, lease: Lease) -> None:
-        """Forget what is staged for a lease that is given up."""
-        self.n_staged -= sum(map(len, self._staged.pop(lease, {}).values()))
-        closing = asyncio.create_task(self._discard(lease.partition, self._producers.pop(lease.partition, None)))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-
-    async def stop(self) -> None:
-        """Close the producers."""
-        for partition, producer in tuple(self._producers.items()):
-            await self._discard(partition, producer)
-        if self._closing:
-            await asyncio.wait(self._closing)
-
-    async def _transact(self, producer: AIOKafkaProducer, lease: Lease, due: int) -> None:
+    async def _transact(self, producer: AIOKafkaProducer, lease: Lease, due: int, *, alone: bool) -> None:
         staged = self._staged.get(lease, {})
         by_target: dict[TopicPartition, list[Outgoing]] = defaultdict(list)
         for offset in sorted(offset for offset in staged if offset < due):
             for target, record in staged[offset]:
                 by_target[target].append(record)
         await producer.begin_transaction()
-        deliveries = []
         for target, records in by_target.items():
-            for batch in self._batches(producer, records):
-                delivery = await producer.send_batch(batch, target.topic, partition=target.partition)
-                delivery.add_done_callback(retrieve)
-                deliveries.append(delivery)
-        if deliveries:
-            await asyncio.wait(deliveries)
-            for delivery in deliveries:
-                delivery.result()
+            for batch, members in _batches(producer, records, alone=alone):
+                await _deliver(producer, target, batch, members)
         await producer.send_offsets_to_transaction({lease.partition: due}, self._group)
         await producer.commit_transaction()
-
-    def _batches(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
-        batches = [producer.create_batch()]
-        for record in records:
-            fields = {"timestamp": None, "key": record.key, "value": record.value, "headers": record.headers}
-            if batches[-1].append(**fields) is None:
-                batches.append(producer.create_batch())
-                batches[-1].append(**fields)
-        return batches
 
     def _forget(self, lease: Lease, *, before: int) -> None:
         staged = self._staged.get(lease, {})
         for offset in [offset for offset in staged if offset < before]:
             self.n_staged -= len(staged.pop(offset))
 
-    def _failure(self, why: str) -> StreamError:
+    def _failure(self, partition: TopicPartition, why: str) -> StreamError:
         """Return the error to raise: one that may be tried again, until the publish time-out is over."""
         now_s = time.monotonic()
-        self._failing_since_s = self._failing_since_s or now_s
-        if now_s - self._failing_since_s > self._publish_timeout_s:
-            return StreamError(f"transactions failed for {self._publish_timeout_s:g} s: {why}")
+        if now_s - self._failing_since_s.setdefault(partition, now_s) > self.publish_timeout_s:
+            return StreamError(f"transactions failed for {self.publish_timeout_s:g} s: {why}")
         return BrokerUnavailable(f"a transaction failed: {why}")
 
     async def _discard(self, partition: TopicPartition, producer: AIOKafkaProducer | None) -> None:
@@ -220,12 +210,41 @@ async def check_transactions(bootstrap: str, *, name: str, timeout_s: float) -> 
             await producer.begin_transaction()
             await producer.abort_transaction()
     except (KafkaError, OSError, TimeoutError, AssertionError) as error:
-        why = error or type(error).__name__
+        why = str(error) or type(error).__name__
         raise StreamError(
             f"the broker at {bootstrap} has no transactions ({why}): leave out exactly_once, or use Apache Kafka"
         ) from error
     finally:
         await close_producer(producer)
+
+
+def _batches(
+    producer: AIOKafkaProducer, records: Sequence[Outgoing], *, alone: bool
+) -> list[tuple[Any, list[Outgoing]]]:
+    """Return batches, each with its records: as many as fit, or one when they travel alone."""
+    batches: list[tuple[Any, list[Outgoing]]] = []
+    for record in records:
+        fields = {"timestamp": None, "key": record.key, "value": record.value, "headers": record.headers}
+        if alone or not batches or batches[-1][0].append(**fields) is None:
+            batches.append((producer.create_batch(), []))
+            batches[-1][0].append(**fields)
+        batches[-1][1].append(record)
+    return batches
+
+
+async def _deliver(producer: AIOKafkaProducer, target: TopicPartition, batch: Any, members: Sequence[Outgoing]) -> None:
+    """Return when the batch is delivered; one that follows a refused batch would be out of order."""
+    delivery = await producer.send_batch(batch, target.topic, partition=target.partition)
+    delivery.add_done_callback(retrieve)
+    try:
+        await asyncio.shield(delivery)
+    except TOO_LARGE as error:
+        if len(members) > 1:
+            raise
+        raise StreamError(
+            f"the broker refuses an outcome of {len(members[0].value or b'')} bytes for {target.topic}: raise the"
+            " topic's max.message.bytes, or set exactly_once to false, where it becomes a dead letter"
+        ) from error
 
 
 def _size_bytes(record: Outgoing) -> int:

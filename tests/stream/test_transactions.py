@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, MessageSizeTooLargeError
 
 from deploy.embedded import EmbeddedServices
 from stream.consumer import IntakeConfig
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.integration
 
 N = 20
 MAX_BATCH_BYTES = 10_000
+TOPIC_LIMIT_BYTES = 2_000
 
 
 class Worker:
@@ -122,6 +123,21 @@ async def ground(services: EmbeddedServices) -> AsyncIterator[Ground]:
     yield ground
     for worker in ground.workers:
         await worker.stop()
+
+
+@pytest.fixture
+def topic_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse larger batches as Kafka does and the emulator does not."""
+    send_batch = AIOKafkaProducer.send_batch
+
+    async def refuse(producer: AIOKafkaProducer, batch: Any, topic: str, *, partition: int) -> Any:
+        if batch.size() <= TOPIC_LIMIT_BYTES:
+            return await send_batch(producer, batch, topic, partition=partition)
+        delivery = asyncio.get_running_loop().create_future()
+        delivery.set_exception(MessageSizeTooLargeError())
+        return delivery
+
+    monkeypatch.setattr(AIOKafkaProducer, "send_batch", refuse)
 
 
 def answers(*numbers: int) -> list[bytes]:
@@ -247,6 +263,77 @@ async def test_outcome_too_large_is_said_at_once(ground: Ground) -> None:
         await worker.answer(accepted, size_bytes=3_000)  # several batches
     await worker.intake.commit()
     assert len(await ground.findings()) == N - 1
+
+
+@pytest.mark.usefixtures("topic_limit")
+async def test_batch_over_the_topics_limit_is_sent_one_outcome_a_batch(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In several transactions where there are many: one of them must end in time."""
+    monkeypatch.setattr("stream.transactions._MAX_ALONE", 8)
+    worker, taken = await ground.worker()
+    for accepted in taken:
+        await worker.answer(accepted, size_bytes=900)  # two batches
+    await worker.intake.commit()
+    assert [finding.rstrip(b"\0") for finding in await ground.findings()] == answers(*range(N))
+    assert (await ground.committed(), worker.transactions.n_staged) == (N, 0)
+
+
+@pytest.mark.usefixtures("topic_limit")
+async def test_outcome_over_the_topics_limit_is_one_clear_error(ground: Ground) -> None:
+    worker, taken = await ground.worker()
+    for accepted in taken[:-1]:
+        await worker.answer(accepted)
+    await worker.answer(taken[-1], size_bytes=TOPIC_LIMIT_BYTES)
+    too_large = f"refuses an outcome of 2018 bytes for {ground.topics.findings.name}: raise .*max.message.bytes"
+    with pytest.raises(StreamError, match=too_large):
+        await worker.intake.commit()
+    assert (await ground.findings(), await ground.committed()) == ([], None)
+    await worker.crash()
+
+
+@pytest.mark.usefixtures("topic_limit")
+async def test_lease_lost_while_a_batch_is_refused_commits_nothing(ground: Ground) -> None:
+    """Not even through the producer that a later lease on the partition has by then."""
+    worker, taken = await ground.worker()
+    for accepted in taken:
+        await worker.answer(accepted, size_bytes=900)
+    lease, transactions = taken[0].lease, worker.transactions
+    discard = transactions._discard
+
+    async def discard_and_open(*args: Any) -> None:
+        transactions._discard = discard  # type: ignore[method-assign]
+        await discard(*args)
+        worker.intake._give_up(lease)
+        await transactions.open(lease.partition)
+
+    transactions._discard = discard_and_open  # type: ignore[method-assign]
+    await worker.intake.commit()
+    assert (await ground.findings(), await ground.committed()) == ([], None)
+
+
+async def test_partition_that_cannot_be_taken_over_is_one_clear_error(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no lease, and so no lag: nobody would see that its posts wait."""
+
+    async def refuse(sender: Any) -> None:
+        raise CoordinatorNotAvailableError()
+
+    monkeypatch.setattr("aiokafka.producer.sender.Sender._maybe_wait_for_pid", refuse)
+    worker = Worker(ground.kafka, ground.prefix)
+    ground.workers.append(worker)
+    worker.transactions.publish_timeout_s = 1.5
+    await worker.intake.start()
+    why = rf"partition 0 of {ground.topics.posts.name} could not be taken over for 1.5 s: .*CoordinatorNotAvailable"
+
+    async def commit_for_ever() -> None:
+        while True:
+            await worker.intake.fetch()
+            await worker.intake.commit()
+
+    with pytest.raises(StreamError, match=why):
+        await asyncio.wait_for(commit_for_ever(), 15)
 
 
 async def test_broker_with_transactions_is_told(ground: Ground) -> None:

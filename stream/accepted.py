@@ -75,8 +75,9 @@ def confirm_all(accepted: Iterable[Accepted]) -> None:
 
 def size_bytes(record: ConsumerRecord) -> int:
     """Return what the record counts against the bytes in flight."""
-    return len(record.value or b"")
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers) if record.headers else 0
+    return len(record.value or b"") + len(record.key or b"") + headers
 
 
 def _confirm(lease: Lease, records: Sequence[ConsumerRecord]) -> None:
-    lease.confirm_many([record.offset for record in records], [len(record.value or b"") for record in records])
+    lease.confirm_many([record.offset for record in records], [size_bytes(record) for record in records])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError, NoError, RebalanceInProgressError, UnknownMemberIdError
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
+from aiokafka.errors import KafkaError, UnknownMemberIdError
+from aiokafka.protocol.group import HeartbeatRequest
 
 from stream.errors import StreamError
 from stream.odd_headers import read_any_header_name
@@ -22,8 +23,7 @@ log = logging.getLogger(__name__)
 
 LEAVE_S: Final = 5.0
 _CLOSE_S: Final = 1.0
-
-_STILL_A_MEMBER: Final = (NoError.errno, RebalanceInProgressError.errno)
+_METADATA_MS: Final = 30_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,7 @@ async def join(config: IntakeConfig, *, rebalance_timeout_s: float) -> AIOKafkaC
         request_timeout_ms=int(max(config.request_timeout_s, config.session_timeout_s + 5) * 1000),
         max_partition_fetch_bytes=config.max_record_bytes + 65_536,
         retry_backoff_ms=200,
+        metadata_max_age_ms=_METADATA_MS,  # within it, partitions that were added or made anew are seen
     )
     try:
         await start_client(consumer)
@@ -90,34 +91,30 @@ async def leave(consumer: AIOKafkaConsumer) -> None:
         consumer._coordinator._group_instance_id = None
         await asyncio.wait_for(consumer.stop(), LEAVE_S)
     except (TimeoutError, KafkaError, OSError) as error:  # the broker is away and finds out by itself
-        log.warning("left without a goodbye to the group: %s", error or type(error).__name__)
+        log.warning("left without a goodbye to the group: %s", str(error) or type(error).__name__)
         with contextlib.suppress(TimeoutError):  # an interrupted `stop` leaves it connected
             await asyncio.wait_for(consumer._client.close(), _CLOSE_S)
 
 
 def _notice_namesake(coordinator: Any, config: IntakeConfig) -> None:
-    """Have the coordinator fail when its place in the group is taken, as Java's client does.
+    """Have the coordinator fail when its place in the group is taken twice within a session, as no pause can do.
 
     aiokafka takes the place back, as after a session that expired: two workers of one name would take it from each
     other for ever.
     """
     send = coordinator._send_req
-    known_s = time.monotonic()
+    put_out_s = -math.inf
 
     async def send_and_look(request: Any) -> Any:
-        nonlocal known_s
-        sent_s = time.monotonic()
+        nonlocal put_out_s
         response = await send(request)
-        if not isinstance(request, JoinGroupRequest | HeartbeatRequest):
-            return response
-        if response.error_code in _STILL_A_MEMBER:
-            known_s = sent_s
-        expired = time.monotonic() - known_s >= config.session_timeout_s
-        if isinstance(request, HeartbeatRequest) and response.error_code == UnknownMemberIdError.errno and not expired:
-            raise InstanceTaken(
-                f"another worker joined {config.group} as {config.instance!r}: give each a name of its own"
-                " (setting instance, or on one host web_port)"
-            )
+        if isinstance(request, HeartbeatRequest) and response.error_code == UnknownMemberIdError.errno:
+            before_s, put_out_s = put_out_s, time.monotonic()
+            if put_out_s - before_s < config.session_timeout_s:
+                raise InstanceTaken(
+                    f"another worker joined {config.group} as {config.instance!r}: give each a name of its own"
+                    " (setting instance, or on one host web_port)"
+                )
         return response
 
     coordinator._send_req = send_and_look

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from stream.errors import ImagePoolStopped, ImageUnavailable, StreamError
+from stream.errors import ImagePoolStopped, ImageUnavailable, ImageUnwanted, StreamError
 from stream.pixels import BYTES_PER_PIXEL, REASONS, load_image, prepare_image
 from stream.records import Image, PreparedImage
 
@@ -63,15 +63,18 @@ class ImagePool:
             for pool in pools:
                 self._free.put_nowait(pool if pool in self._pools else None)
 
-    async def prepare(self, image: Image, *, index: int) -> PreparedImage:
+    async def prepare(self, image: Image, *, index: int, is_wanted: Callable[[], bool] = lambda: True) -> PreparedImage:
         """Return the image as pixels; `index` says which of its post's images it is.
 
         Raises:
             ImageUnavailable: it cannot be used; `reason` is one of `REASONS`.
+            ImageUnwanted: `is_wanted` says no when its turn comes.
             ImagePoolStopped: `stop` came first, which says nothing about the image.
         """
         pool = await self._free.get()
         try:
+            if not is_wanted():
+                raise ImageUnwanted("nobody waits for the image any more")
             for _ in range(2):  # a process may die idle, or by a signal to all, through no fault of this image
                 if self._stopped:
                     raise ImagePoolStopped("the image pool is stopped: start it again")

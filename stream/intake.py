@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
@@ -17,11 +18,12 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from stream.accepted import Accepted, Fetched, confirm_all
+from stream.accepted import Accepted, Fetched, confirm_all, size_bytes
 from stream.claims import Claims
 from stream.consumer import LEAVE_S, IntakeConfig, join, leave
 from stream.errors import StreamError
 from stream.offsets import Lease
+from stream.records import Origin
 from stream.transactions import Transactions
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ __all__ = ["Accepted", "Fetched", "Intake", "confirm_all"]
 
 _POLL_MS = 200
 _SHARES = 16
+_END_S = 2.0
 
 Answer = TypeVar("Answer")
 
@@ -62,6 +65,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._claims: Claims | None = None
         self.n_rebalances = 0
         self.last_progress_s = time.monotonic()
+        self._fetched_s = time.monotonic()
+        self._gave_up_s = -math.inf  # when a partition went with posts unfinished
 
     async def start(self) -> None:
         """Join the group; raises aiokafka's `KafkaConnectionError` when no broker answers."""
@@ -111,6 +116,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
                 return []
         room = max(1, min(self._config.max_fetch, self._config.max_in_flight - self.n_in_flight))
         try:
+            self._fetched_s = time.monotonic()
             fetched = await self._running.getmany(timeout_ms=_POLL_MS, max_records=room)
         except InvalidSessionTimeoutError as error:
             raise StreamError(
@@ -139,7 +145,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         except (CommitFailedError, IllegalStateError) as error:
             log.info("commit refused, the partitions moved: %s", error)
         except (KafkaError, TimeoutError) as error:  # a client without a broker would try for ever
-            log.warning("commit failed, tried again later: %s", error or type(error).__name__)
+            log.warning("commit failed, tried again later: %s", str(error) or type(error).__name__)
 
     async def drain(self) -> bool:
         """Stop taking in, wait for what is in flight at most the drain time; True when nothing is left."""
@@ -153,34 +159,51 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             return
         if self._claims is not None:
             self._claims.stop()
-        await self.commit(LEAVE_S)
-        for lease in tuple(self._leases.values()):
-            self._give_up(lease)
-        self._consumer = None
-        for question in tuple(self._questions):
-            question.cancel()
-        await asyncio.gather(*self._questions, return_exceptions=True)
-        await leave(consumer)
+        try:
+            await self.commit(LEAVE_S)
+        finally:  # transactions may fail for good, and the partitions are another worker's all the same
+            for lease in tuple(self._leases.values()):
+                self._give_up(lease)
+            self._consumer = None
+            for question in tuple(self._questions):
+                question.cancel()
+            await asyncio.gather(*self._questions, return_exceptions=True)
+            await leave(consumer)
 
     async def lag(self) -> dict[int, int]:
-        """Return log-end offset minus committed offset, in messages, by partition of this worker."""
+        """Return log-end offset minus committed offset, in messages, by partition of this worker.
+
+        A partition whose end the broker does not tell, as one without a leader, is left out.
+
+        Raises:
+            KafkaError, TimeoutError: the broker tells nothing.
+        """
         return {} if self._consumer is None else await self._ask(self._lag(self._consumer))
 
     async def _lag(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
-        leases = [lease for lease in self._leases.values() if not lease.lost]
-        if not leases:
-            return {}
-        ends = await consumer.end_offsets([lease.partition for lease in leases])
-        lags: dict[int, int] = {}
-        for lease in leases:
-            committed = lease.committed
-            if committed is None:
-                committed = await consumer.committed(lease.partition) or 0
-                lease.committed = committed
-            if lease.tracker.n_in_flight == 0 and not lease.lost:  # past markers of transactions, which are no posts
-                committed = max(committed, await consumer.position(lease.partition))
-            lags[lease.partition.partition] = max(0, ends[lease.partition] - committed)
-        return lags
+        partitions = list(consumer.assignment())
+        told = await asyncio.gather(*(_end(consumer, partition) for partition in partitions), return_exceptions=True)
+        ends = {partition: end for partition, end in zip(partitions, told, strict=True) if isinstance(end, int)}
+        unknown = [error for error in told if isinstance(error, BaseException)]
+        if unknown and not ends:
+            raise unknown[0]
+        return {partition.partition: await self._behind(consumer, partition, end) for partition, end in ends.items()}
+
+    async def _behind(self, consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> int:
+        lease = self._leases.get(partition)
+        if lease is None:  # assigned and not taken over yet
+            return max(0, end - (await consumer.committed(partition) or 0))
+        if lease.committed is None:
+            lease.committed = await consumer.committed(partition) or 0
+        committed = lease.committed
+        if lease.tracker.n_in_flight == 0 and not lease.lost:  # past markers of transactions, which are no posts
+            committed = max(committed, await consumer.position(partition))
+        return max(0, end - committed)
+
+    def is_in_flight(self, origin: Origin) -> bool:
+        """Whether a record of this topic was accepted here and its outcome is not confirmed."""
+        lease = self._leases.get(TopicPartition(origin.topic, origin.partition))
+        return lease is not None and lease.tracker.is_pending(origin.offset)
 
     async def reach(self) -> None:
         """Ask the broker for its topics; raises its client's error when it does not answer."""
@@ -243,6 +266,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         room = config.max_in_flight - self.n_in_flight
         # not for a handful: a small fetch costs as much as a large one
         worth_a_fetch = max(1, min(config.max_fetch, config.max_in_flight // _SHARES))
+        if time.monotonic() - self._fetched_s > config.max_stall_s / 3:  # a member that never fetches is put out
+            worth_a_fetch = 1
         return room >= worth_a_fetch and self.n_bytes_in_flight < config.max_in_flight_bytes
 
     def _accept(self, partition: TopicPartition, records: list[ConsumerRecord]) -> Fetched | None:
@@ -250,9 +275,15 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         if lease is None or lease.lost:
             self._put_back(partition, records[0].offset)
             return None
-        if self.n_in_flight == 0:
-            self.last_progress_s = time.monotonic()
-        lease.accept([record.offset for record in records], sum([len(record.value or b"") for record in records]))
+        if records[0].offset <= lease.tracker.last_accepted:
+            log.warning("%s begins anew at offset %d: it was deleted or cut", partition, records[0].offset)
+            self._lose(lease)
+            self._grant(partition)
+            lease = self._leases[partition]
+        now_s = time.monotonic()
+        if self.n_in_flight == 0 and now_s - self._gave_up_s > self._config.max_stall_s:
+            self.last_progress_s = now_s
+        lease.accept([record.offset for record in records], sum([size_bytes(record) for record in records]))
         return Fetched(records, lease)
 
     def _put_back(self, partition: TopicPartition, offset: int) -> None:
@@ -264,6 +295,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
 
     def _note_progress(self) -> None:
         self.last_progress_s = time.monotonic()
+        self._gave_up_s = -math.inf
         self._room.set()
 
     def _grant(self, partition: TopicPartition) -> None:
@@ -275,6 +307,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._on_lost({lease.partition})
 
     def _give_up(self, lease: Lease) -> None:
+        if lease.tracker.n_in_flight:
+            self._gave_up_s = time.monotonic()
         lease.give_up()
         if self._transactions is not None:
             self._transactions.drop(lease)
@@ -289,3 +323,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         for wait in pending:
             wait.cancel()
         return not pending
+
+
+async def _end(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
+    async with asyncio.timeout(_END_S):
+        ends: dict[TopicPartition, int] = await consumer.end_offsets([partition])
+    return ends[partition]

@@ -16,22 +16,22 @@ class OffsetTracker:
     def __init__(self) -> None:
         self._pending: deque[int] = deque()
         self._confirmed: set[int] = set()
-        self._last_accepted = -1
+        self.last_accepted = -1
         self._committable: int | None = None
 
     def accept(self, offsets: Iterable[int]) -> None:
         """Take in offsets in rising order; gaps (compaction, transaction markers) are fine."""
         offsets = list(offsets)
-        for before, offset in pairwise((self._last_accepted, *offsets)):
+        for before, offset in pairwise((self.last_accepted, *offsets)):
             if offset <= before:
                 raise ValueError(f"offset {offset} comes after {before}: offsets must rise")
         self._pending.extend(offsets)
         if offsets:
-            self._last_accepted = offsets[-1]
+            self.last_accepted = offsets[-1]
 
     def confirm(self, offset: int) -> bool:
         """Mark an accepted offset as done; return False when it is not pending (done before, or unknown)."""
-        if not self._is_pending(offset):
+        if not self.is_pending(offset):
             return False
         self._confirmed.add(offset)
         self._advance()
@@ -46,7 +46,7 @@ class OffsetTracker:
             if offsets:
                 self._committable = offsets[-1] + 1
             return [True] * len(offsets)
-        confirmed, last = self._confirmed, self._last_accepted
+        confirmed, last = self._confirmed, self.last_accepted
         first = pending[0] if pending else last + 1
         were_pending = []
         for offset in offsets:
@@ -67,9 +67,10 @@ class OffsetTracker:
         """Records accepted and not yet confirmed."""
         return len(self._pending) - len(self._confirmed)
 
-    def _is_pending(self, offset: int) -> bool:
+    def is_pending(self, offset: int) -> bool:
+        """Whether the offset is accepted and not confirmed."""
         pending = self._pending
-        return bool(pending) and pending[0] <= offset <= self._last_accepted and offset not in self._confirmed
+        return bool(pending) and pending[0] <= offset <= self.last_accepted and offset not in self._confirmed
 
     def _advance(self) -> None:
         pending, confirmed = self._pending, self._confirmed

@@ -118,7 +118,7 @@ class Outbox:
             try:
                 await self._send_rest(topic, partition, sending)
             except (KafkaError, OSError) as error:
-                log.warning("delivery to %s failed, tried again: %s", topic, error or type(error).__name__)
+                log.warning("delivery to %s failed, tried again: %s", topic, str(error) or type(error).__name__)
                 failures[:] = [error]
                 raise
 

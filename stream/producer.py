@@ -52,7 +52,7 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
     try:
         await asyncio.wait_for(producer.stop(), _CLOSE_S)
     except (TimeoutError, KafkaError, OSError) as error:
-        log.info("a producer is closed by force: %s", error or type(error).__name__)
+        log.info("a producer is closed by force: %s", str(error) or type(error).__name__)
         with contextlib.suppress(KafkaError):
             await producer._sender.close()  # an interrupted `stop` leaves it sending for ever
         await producer.client.close()

@@ -187,7 +187,7 @@ async def _consumer(bootstrap: str, isolation_level: Isolation) -> AsyncIterator
             yield consumer
         except (KafkaError, OSError) as error:
             raise BrokerUnavailable(
-                f"the Kafka broker at {bootstrap} failed: {error or type(error).__name__}"
+                f"the Kafka broker at {bootstrap} failed: {str(error) or type(error).__name__}"
             ) from error
     finally:
         await consumer.stop()

@@ -14,7 +14,7 @@ import msgspec
 from stream.breaker import CircuitBreaker, CircuitOpen
 from stream.cache import FindingCache
 from stream.cache_writer import REDIS_ERRORS
-from stream.records import UNDECODABLE, Duplicate, Origin, Post, PostId
+from stream.records import UNDECODABLE, Duplicate, Image, Origin, Post, PostId
 from workers.memory import PostMemory
 from workers.metrics import Metrics
 
@@ -65,7 +65,7 @@ class DuplicateFilter:
             post, origin = posts[index]
             known = _decode(value)
             if known is not None and known.origin != origin:
-                self._memory.replace(post.id, known.origin, hash(known.text))
+                self._memory.replace(post.id, known.origin, _content_hash(known.text, post.images))
                 verdicts[index] = Duplicate(
                     post_id=post.id, origin=origin, first=known.origin, differs=known.text != post.text
                 )
@@ -98,17 +98,21 @@ class DuplicateFilter:
         return [None] * len(post_ids)
 
     def _from_memory(self, post: Post, origin: Origin) -> Duplicate | None:
-        text_hash = hash(post.text)
-        known = self._memory.first(post.id, origin, text_hash)
+        content_hash = _content_hash(post.text, post.images)
+        known = self._memory.first(post.id, origin, content_hash)
         if known is None:
             return None
         first, first_hash = known
         if first == origin or (
             (first.topic, first.partition) == (origin.topic, origin.partition) and (first.offset > origin.offset)
         ):
-            self._memory.replace(post.id, origin, text_hash)
+            self._memory.replace(post.id, origin, content_hash)
             return None
-        return Duplicate(post_id=post.id, origin=origin, first=first, differs=first_hash != text_hash)
+        return Duplicate(post_id=post.id, origin=origin, first=first, differs=first_hash != content_hash)
+
+
+def _content_hash(text: str, images: Sequence[Image]) -> int:
+    return hash((text, *[(image.data, image.path) for image in images])) if images else hash(text)
 
 
 def _decode(value: bytes | None) -> Any:

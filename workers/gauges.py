@@ -68,7 +68,7 @@ class Gauges:
         try:
             lags = await asyncio.wait_for(self._pipeline.intake.lag(), _LAG_TIMEOUT_S)
         except (KafkaError, TimeoutError) as error:
-            log.info("lag unknown: %s", error or type(error).__name__)
+            log.info("lag unknown: %s", str(error) or type(error).__name__)
             return
         self._lag = sum(lags.values())
         self._pipeline.load.update(self._lag, time.monotonic())

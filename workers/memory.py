@@ -16,7 +16,7 @@ class PostMemory:
     """The first records of the last `max_posts` posts, by post id; the oldest make room for new ones.
 
     All of it is taken, and written to, at the start: a post costs 40 bytes and 8 to 16 more of the index, whatever
-    its id and text, and a full memory is no larger than an empty one. Ids are kept as 128-bit digests: Python's own
+    its id and content, and a full memory is no larger than an empty one. Ids are kept as 128-bit digests: Python's own
     hash of them (SipHash, 64 bits), twice, each behind a secret, so that nobody can make two of them the same.
     """
 
@@ -28,7 +28,7 @@ class PostMemory:
         self._digests = array("q", [0]) * self._n_places, array("q", [0]) * self._n_places
         self._partitions = array("i", [_NOWHERE]) * self._n_places
         self._offsets = array("q", [_NOWHERE]) * self._n_places
-        self._text_hashes = array("q", [_NOWHERE]) * self._n_places
+        self._content_hashes = array("q", [_NOWHERE]) * self._n_places
         self._cell_of = array("i", [_NOWHERE]) * self._n_places
         self._next = 0
         # open addressing with linear probing: digest to place in the ring; never more than half full
@@ -43,31 +43,31 @@ class PostMemory:
             *self._digests,
             self._partitions,
             self._offsets,
-            self._text_hashes,
+            self._content_hashes,
             self._cell_of,
             self._cells,
         )
         return sum(len(one) * one.itemsize for one in arrays)
 
-    def first(self, post_id: PostId, origin: Origin, text_hash: int) -> tuple[Origin, int] | None:
-        """Return the record that the post first came in and the hash of its text; None, and remember, if it is new."""
+    def first(self, post_id: PostId, origin: Origin, content_hash: int) -> tuple[Origin, int] | None:
+        """Return where the post first came in and the hash of its content then; None, and remember, if it is new."""
         low, high = self._digest(post_id)
         cell = self._find(low, high)
         place = self._cells[cell]
         if place != _NOWHERE:
-            return self._origin(place), self._text_hashes[place]
-        self._add(low, high, cell, origin, text_hash)
+            return self._origin(place), self._content_hashes[place]
+        self._add(low, high, cell, origin, content_hash)
         return None
 
-    def replace(self, post_id: PostId, origin: Origin, text_hash: int) -> None:
+    def replace(self, post_id: PostId, origin: Origin, content_hash: int) -> None:
         """Remember another record as the post's first."""
         low, high = self._digest(post_id)
         cell = self._find(low, high)
         place = self._cells[cell]
         if place == _NOWHERE:
-            self._add(low, high, cell, origin, text_hash)
+            self._add(low, high, cell, origin, content_hash)
         else:
-            self._write(place, origin, text_hash)
+            self._write(place, origin, content_hash)
 
     def forget(self, post_id: PostId, origin: Origin) -> None:
         """Forget the post if this is the record that it first came in."""
@@ -97,23 +97,23 @@ class PostMemory:
             cell = (cell + 1) & mask
         return cell
 
-    def _add(self, low: int, high: int, cell: int, origin: Origin, text_hash: int) -> None:
+    def _add(self, low: int, high: int, cell: int, origin: Origin, content_hash: int) -> None:
         place = self._next
         self._next = following = (place + 1) % self._n_places
         self._cells[cell], self._cell_of[place] = place, cell
         lows, highs = self._digests
         lows[place], highs[place] = low, high
-        self._write(place, origin, text_hash)
+        self._write(place, origin, content_hash)
         if self._partitions[following] != _NOWHERE:
             self._free(following)
 
-    def _write(self, place: int, origin: Origin, text_hash: int) -> None:
+    def _write(self, place: int, origin: Origin, content_hash: int) -> None:
         if origin.topic != self._topic:  # there is no room for the names of others; Redis told of it, and will again
             self._free(place)
             return
         self._partitions[place] = origin.partition
         self._offsets[place] = origin.offset
-        self._text_hashes[place] = text_hash
+        self._content_hashes[place] = content_hash
 
     def _free(self, place: int) -> None:
         """Empty a place of the ring and its cell, and move up the cells that were only there because it was taken."""

@@ -43,6 +43,9 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     prepared: PreparedPost
 
 
+_Letter = tuple[Accepted, Cause, Headers]
+
+
 class Decided(Struct, frozen=True, kw_only=True, gc=False):
     """A post with its finding, as JSON already, and an alert when the finding calls for one."""
 
@@ -78,10 +81,6 @@ class Outcomes:
     async def publish(self, decided: Sequence[Decided]) -> None:
         """Deliver findings with their alerts, then acknowledge their posts and hand them to the cache."""
         now = now_utc()
-        alerts = self._alerts(decided, now)
-        if alerts:
-            await self._outbox.send(self._topics.alerts.name, 0, alerts)
-            self._metrics.alerts.inc(len(alerts))
         by_partition: dict[int, list[Decided]] = defaultdict(list)
         for one in decided:
             by_partition[one.job.prepared.origin.partition].append(one)
@@ -135,31 +134,40 @@ class Outcomes:
                 )
                 for accepted, duplicate in some
             ]
-            await self._outbox.send(topic, partition, records)
+            _all_sent(await self._outbox.send(topic, partition, records))
             self._metrics.posts.labels("duplicate").inc(len(some))
             confirm_all(accepted for accepted, _ in some)
 
     async def dead_letter(self, accepted: Accepted, cause: Cause, *, post_origin: Origin | None = None) -> None:
         """Deliver the event's original bytes with the reason, then acknowledge it."""
-        record = accepted.record
-        headers = dead_letter_headers(record, cause, post_origin=post_origin)
-        topic = self._topics.dead_letters.name
-        partition = await self._outbox.partition_for(topic, record.partition)
-        [result] = await self._outbox.send(
-            topic, partition, [Outgoing(key=record.key, value=record.value, headers=headers, outcome_of=accepted)]
+        headers = dead_letter_headers(accepted.record, cause, post_origin=post_origin)
+        await self._deliver_letters([(accepted, cause, headers)])
+
+    async def dead_letters(self, letters: Sequence[tuple[Accepted, Cause]]) -> None:
+        """Deliver the original bytes of the events of one fetch with the reasons, then acknowledge them."""
+        await self._deliver_letters(
+            [(accepted, cause, dead_letter_headers(accepted.record, cause)) for accepted, cause in letters]
         )
-        if isinstance(result, RecordTooLarge):
-            # the event is still at its origin, which the headers name; better a pointer than a worker that loops
-            # (its key and headers may be what is too large)
-            key = record.key if len(record.key or b"") <= _MAX_POINTER_KEY_BYTES else None
-            headers = pointer_headers(headers, size_bytes=len(record.value or b""))
-            pointer = Outgoing(key=key, value=None, headers=headers, outcome_of=accepted)
-            [result] = await self._outbox.send(topic, partition, [pointer])
-            if isinstance(result, RecordTooLarge):  # the topic takes next to nothing: nobody is told, so it must wait
-                raise result
-        self._metrics.posts.labels("dead_letter").inc()
-        self._metrics.dead_letters.labels(cause.reason).inc()
-        accepted.confirm()
+
+    async def _deliver_letters(self, letters: Sequence[_Letter]) -> None:
+        topic = self._topics.dead_letters.name
+        partition = await self._outbox.partition_for(topic, letters[0][0].record.partition)
+        records = [
+            Outgoing(key=accepted.record.key, value=accepted.record.value, headers=headers, outcome_of=accepted)
+            for accepted, _, headers in letters
+        ]
+        results = await self._outbox.send(topic, partition, records)
+        pointers = [
+            _pointer(accepted, headers)
+            for (accepted, _, headers), result in zip(letters, results, strict=True)
+            if isinstance(result, RecordTooLarge)
+        ]
+        if pointers:  # where the topic does not take these either, nobody is told, so the events must wait
+            _all_sent(await self._outbox.send(topic, partition, pointers))
+        self._metrics.posts.labels("dead_letter").inc(len(letters))
+        for _, cause, _ in letters:
+            self._metrics.dead_letters.labels(cause.reason).inc()
+        confirm_all([accepted for accepted, _, _ in letters])
 
     async def _publish_partition(self, number: int, decided: list[Decided], now: datetime) -> None:
         topic = self._topics.findings.name
@@ -181,6 +189,10 @@ class Outcomes:
             )
             for one in delivered
         ]
+        alerts = self._alerts(delivered, now)
+        if alerts:
+            _all_sent(await self._outbox.send(self._topics.alerts.name, 0, alerts))
+            self._metrics.alerts.inc(len(alerts))
         self._count(entries)
         if self._cache_writer is not None:
             self._cache_writer.offer(entries)
@@ -222,6 +234,20 @@ class Outcomes:
             for one in decided
             if one.alert is not None
         ]
+
+
+def _all_sent(results: Sequence[int | RecordTooLarge]) -> None:
+    for result in results:
+        if isinstance(result, RecordTooLarge):
+            raise result
+
+
+def _pointer(accepted: Accepted, headers: Headers) -> Outgoing:
+    """Where the event is, which may be too large by its key and headers; better this than a worker that loops."""
+    record = accepted.record
+    key = record.key if len(record.key or b"") <= _MAX_POINTER_KEY_BYTES else None
+    headers = pointer_headers(headers, size_bytes=len(record.value or b""))
+    return Outgoing(key=key, value=None, headers=headers, outcome_of=accepted)
 
 
 def _trace(job: Job) -> Headers:

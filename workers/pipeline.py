@@ -138,6 +138,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             forward=outcomes.forward if stage == "prepare" else self._to_batcher,
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
+            is_in_flight=self.intake.is_in_flight,
             reliefs=lambda: self.load.reliefs,
         )
         self._gauges = Gauges(self)
@@ -194,14 +195,16 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
 
     async def on_stop(self) -> None:
         """Close what `on_start` opened."""
-        await self.intake.stop()
-        if self.inference is not None:
-            self.inference.stop()
-        await self.images.stop()
-        if self.transactions is not None:
-            await self.transactions.stop()
-        await self.outbox.stop()
-        await self.cache.close()
+        try:
+            await self.intake.stop()
+        finally:  # its last transaction may fail for good
+            if self.inference is not None:
+                self.inference.stop()
+            await self.images.stop()
+            if self.transactions is not None:
+                await self.transactions.stop()
+            await self.outbox.stop()
+            await self.cache.close()
 
     async def on_fetched(self, fetched: Sequence[Accepted]) -> None:
         """Handle the records of one fetch of one partition."""

@@ -12,17 +12,18 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from stream.errors import ImagePoolStopped, ImageUnavailable, InvalidRecord
+from stream.errors import ImagePoolStopped, ImageUnavailable, ImageUnwanted, InvalidRecord
 from stream.headers import Cause, first_header
 from stream.images import ImagePool
 from stream.intake import Accepted
-from stream.records import JSON, TEXT_ONLY, Origin, Post, PreparedImage, PreparedPost, decode_post
+from stream.records import JSON, TEXT_ONLY, Duplicate, Origin, Post, PreparedImage, PreparedPost, decode_post
 from workers.duplicates import DuplicateFilter
 from workers.load import Reliefs
 from workers.metrics import Metrics
 from workers.outcomes import Job, Outcomes
 
 _STAGE = "prepare"
+_LOOK_S = 0.05
 
 _Read = tuple[Accepted, Post, Origin, datetime]  # a record that is a post, where it lies, and when Kafka took it
 
@@ -40,8 +41,10 @@ class PrepareStage:
         forward: Callable[[Sequence[Job]], Awaitable[None]],
         max_record_bytes: int,
         on_fatal: Callable[[BaseException], None],
+        is_in_flight: Callable[[Origin], bool] = lambda origin: False,
         reliefs: Callable[[], Reliefs] = Reliefs,
     ) -> None:
+        """`is_in_flight` tells whether the outcome of a post that came to this worker is still open."""
         self._reliefs = reliefs
         self._images = images
         self._duplicates = duplicates
@@ -50,10 +53,13 @@ class PrepareStage:
         self._forward = forward
         self._max_record_bytes = max_record_bytes
         self._on_fatal = on_fatal
+        self._is_in_flight = is_in_flight
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, fetched: Sequence[Accepted]) -> None:
         """Prepare the records of one fetch; posts with an image follow later, by tasks of their own."""
+        if fetched and fetched[0].lost:
+            return
         start = time.perf_counter()
         posts: list[_Read] = []
         invalid: list[tuple[Accepted, InvalidRecord]] = []
@@ -64,20 +70,15 @@ class PrepareStage:
                 invalid.append((accepted, error))
         self._metrics.stage_s.labels("decode").observe(time.perf_counter() - start)
         if invalid:
-            await asyncio.gather(
-                *(
-                    self._outcomes.dead_letter(accepted, Cause(reason=why.reason, stage=_STAGE, error=why))
-                    for accepted, why in invalid
-                )
+            await self._outcomes.dead_letters(
+                [(accepted, Cause(reason=why.reason, stage=_STAGE, error=why)) for accepted, why in invalid]
             )
-        if not posts:
-            return
+        if posts:
+            await self._prepare(posts)
+
+    async def _prepare(self, posts: Sequence[_Read]) -> None:
         verdicts = await self._duplicates.check([(post, origin) for _, post, origin, _ in posts])
-        fresh = posts
-        if any(verdicts):
-            known = [(one[0], verdict) for one, verdict in zip(posts, verdicts, strict=True) if verdict is not None]
-            await self._outcomes.duplicates(known)
-            fresh = [one for one, verdict in zip(posts, verdicts, strict=True) if verdict is None]
+        fresh = posts if not any(verdicts) else await self._without_duplicates(posts, verdicts)
         unpictured: list[_Read] = []
         pictured: list[_Read] = []
         spared = self._reliefs().text_only
@@ -87,9 +88,35 @@ class PrepareStage:
         if unpictured:
             await self._forward([_job(*one, None, [TEXT_ONLY] if one[1].images else []) for one in unpictured])
         for one in pictured:
-            task = asyncio.create_task(self._guarded(self._with_image(*one)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._with_image(*one))
+
+    async def _without_duplicates(
+        self, posts: Sequence[_Read], verdicts: Sequence[Duplicate | None]
+    ) -> Sequence[_Read]:
+        fresh: list[_Read] = []
+        known: list[tuple[Accepted, Duplicate]] = []
+        for one, verdict in zip(posts, verdicts, strict=True):
+            if verdict is None:
+                fresh.append(one)
+            elif verdict.differs and self._is_in_flight(verdict.first):
+                self._start(self._after(verdict.first, one))
+            else:
+                known.append((one[0], verdict))
+        if known:
+            await self._outcomes.duplicates(known)
+        return fresh
+
+    async def _after(self, first: Origin, post: _Read) -> None:
+        """Prepare a post that came again, and differs, once the first has its outcome: a dead letter is corrected."""
+        while self._is_in_flight(first):
+            await asyncio.sleep(_LOOK_S)
+        if not post[0].lost:
+            await self._prepare([post])
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def forget(self, job: Job) -> None:
         """Let a post that became a dead letter come again."""
@@ -107,14 +134,14 @@ class PrepareStage:
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
             await work
-        except ImagePoolStopped:  # the worker stops; the post is unconfirmed, its next owner handles it
+        except (ImagePoolStopped, ImageUnwanted):  # the post is unconfirmed, its next owner handles it
             return
         except Exception as error:  # deliveries failed beyond their bound: nothing is acknowledged, start anew
             self._on_fatal(error)
 
     async def _with_image(self, accepted: Accepted, post: Post, origin: Origin, accepted_at: datetime) -> None:
         try:
-            image, degraded = await self._first_usable(post)
+            image, degraded = await self._first_usable(post, lambda: not accepted.lost)
             if image is None and not post.text.strip():
                 reason = degraded[0] if degraded else "image_unusable"
                 raise InvalidRecord("no_usable_content", f"post {post.id!r} has no text and its image fails: {reason}")
@@ -123,13 +150,13 @@ class PrepareStage:
             self._duplicates.forget(post.id, origin)
             await self._outcomes.dead_letter(accepted, Cause(reason=error.reason, stage=_STAGE, error=error))
 
-    async def _first_usable(self, post: Post) -> tuple[PreparedImage | None, list[str]]:
+    async def _first_usable(self, post: Post, is_wanted: Callable[[], bool]) -> tuple[PreparedImage | None, list[str]]:
         """Return the first image that can be used, and what had to be left out."""
         degraded: list[str] = []
         for index, image in enumerate(post.images):
             start = time.perf_counter()
             try:
-                prepared = await self._images.prepare(image, index=index)
+                prepared = await self._images.prepare(image, index=index, is_wanted=is_wanted)
             except ImageUnavailable as error:
                 self._metrics.image_failures.labels(error.reason).inc()
                 degraded.append(f"image_{error.reason}")

@@ -14,9 +14,7 @@ from aiokafka.errors import (
     CommitFailedError,
     IllegalStateError,
     KafkaConnectionError,
-    KafkaError,
     NoError,
-    RebalanceInProgressError,
     UnknownMemberIdError,
 )
 from aiokafka.protocol.group import HeartbeatRequest
@@ -24,6 +22,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 from stream.consumer import InstanceTaken, IntakeConfig
 from stream.errors import StreamError
 from stream.intake import Accepted, Intake
+from stream.records import Origin
 
 ZERO, ONE = TopicPartition("posts", 0), TopicPartition("posts", 1)
 
@@ -38,6 +37,7 @@ class Consumer:
         self.commit_errors: list[Exception] = []
         self.sought: list[tuple[TopicPartition, int]] = []
         self.assigned = {ZERO, ONE}
+        self.leaderless: set[TopicPartition] = set()
         self.on_commit: Callable[[], None] = lambda: None
         self.n_fetches = 0
         self.hangs = False
@@ -51,7 +51,14 @@ class Consumer:
 
     def put(self, partition: TopicPartition, offsets: Iterable[int], *, size_bytes: int = 10) -> None:
         self.waiting[partition] += [
-            SimpleNamespace(topic="posts", partition=partition.partition, offset=offset, value=bytes(size_bytes))
+            SimpleNamespace(
+                topic="posts",
+                partition=partition.partition,
+                offset=offset,
+                value=bytes(size_bytes),
+                key=None,
+                headers=(),
+            )
             for offset in offsets
         ]
 
@@ -89,7 +96,12 @@ class Consumer:
         if self.hangs:
             await asyncio.Event().wait()
         assert not self.stopped, "a closed client connects again"
+        if self.leaderless.issuperset(partitions):
+            raise KafkaConnectionError
         return dict.fromkeys(partitions, 100)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self.assigned)
 
     async def committed(self, partition: TopicPartition) -> int | None:
         return self.committed_offsets.get(partition)
@@ -155,23 +167,23 @@ async def test_nobody_commits_but_the_intake_itself(bench: Bench) -> None:
     assert consumer.config["isolation_level"] == "read_committed"
 
 
-@pytest.mark.parametrize("last", [NoError, RebalanceInProgressError])
-async def test_namesake_that_takes_the_place_is_told_from_an_expired_session(
-    monkeypatch: pytest.MonkeyPatch, last: type[KafkaError]
+async def test_namesake_that_takes_the_place_is_told_from_a_session_that_is_over(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only who was a member a moment ago was thrown out; who paused joins again, as aiokafka does it."""
+    """Who paused, or whose machine did with its clock, joins again, as aiokafka does it; a namesake comes back."""
     now_s = 1_000.0
     monkeypatch.setattr("stream.consumer.time.monotonic", lambda: now_s)
     bench = Bench(monkeypatch, session_timeout_s=6.0)
     consumer = await bench.start()
     beat = HeartbeatRequest("g", 1, "member")
-    consumer.answers = [last.errno, UnknownMemberIdError.errno, last.errno, UnknownMemberIdError.errno]
+    taken, held = UnknownMemberIdError.errno, NoError.errno
+    consumer.answers = [taken, held, taken, held, taken]
     send = consumer._coordinator._send_req
 
-    now_s += 600
+    await send(beat)
     await send(beat)
     now_s += 6.1
-    await send(beat)  # paused past its session: no error
+    await send(beat)
     await send(beat)
     now_s += 5.9
     with pytest.raises(InstanceTaken, match="another worker joined g as 'i': give each a name of its own"):
@@ -444,4 +456,99 @@ async def test_lag_counts_from_what_is_committed(bench: Bench) -> None:
     consumer.committed_offsets = {ZERO: 40}
     assert await bench.intake.lag() == {0: 60, 1: 100}
     await bench.intake.on_partitions_revoked([ONE])
+    consumer.assigned.remove(ONE)
     assert await bench.intake.lag() == {0: 60}
+
+
+async def test_lag_of_a_partition_without_a_leader_is_left_out(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.leaderless = {ONE}
+    assert await bench.intake.lag() == {0: 100}
+    consumer.leaderless = {ZERO, ONE}
+    with pytest.raises(KafkaConnectionError):
+        await bench.intake.lag()
+
+
+async def test_lag_of_a_partition_that_is_not_taken_over_yet_counts(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.committed_offsets = {TopicPartition("posts", 2): 30}
+    consumer.assigned.add(TopicPartition("posts", 2))
+    assert await bench.intake.lag() == {0: 100, 1: 100, 2: 70}
+
+
+async def test_offsets_that_go_back_begin_a_new_lease(bench: Bench) -> None:
+    """The topic was deleted and made anew, or cut."""
+    consumer = await bench.start()
+    consumer.put(ZERO, range(40, 43))
+    before = await bench.take()
+    consumer.put(ZERO, range(2))
+    after = await bench.take()
+    assert (before[0].lost, after[0].lost, bench.lost) == (True, False, [{ZERO}])
+    for accepted in (*before, *after):
+        accepted.confirm()
+    await bench.intake.commit()
+    assert consumer.committed_offsets == {ZERO: 2}
+
+
+async def test_keys_and_headers_count_as_bytes_in_flight(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, [0])
+    [record] = consumer.waiting[ZERO]
+    record.key, record.headers = bytes(5), [("x", bytes(900))]
+    [accepted] = await bench.take()
+    assert bench.intake.n_bytes_in_flight == 10 + 5 + 901
+    accepted.confirm()
+    assert bench.intake.n_bytes_in_flight == 0
+
+
+async def test_member_with_little_room_fetches_before_it_is_put_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, max_in_flight=32, max_stall_s=0.3)
+    consumer = await bench.start()
+    consumer.put(ZERO, range(40))
+    taken = await bench.take()
+    assert len(taken) == 32
+    taken[0].confirm()
+    assert await bench.take() == []
+    await asyncio.sleep(0.1)
+    assert len(await bench.take()) == 1
+
+
+async def test_posts_that_are_lost_unfinished_and_come_again_are_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    consumer = await bench.start()
+    consumer.put(ZERO, range(2))
+    [first, *_] = await bench.take()
+    began_s = bench.intake.last_progress_s
+    await asyncio.sleep(0.01)
+    await bench.intake.on_partitions_revoked([ZERO])
+    await bench.intake.on_partitions_assigned([ZERO])
+    consumer.put(ZERO, range(2))
+    again = await bench.take()
+    assert first.lost and bench.intake.last_progress_s == began_s
+    again[0].confirm()
+    assert bench.intake.last_progress_s > began_s
+
+
+async def test_record_is_in_flight_until_its_outcome_is_confirmed(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, [7])
+    [accepted] = await bench.take()
+    origin = Origin(topic="posts", partition=0, offset=7)
+    assert bench.intake.is_in_flight(origin)
+    accepted.confirm()
+    assert not bench.intake.is_in_flight(origin)
+    assert not bench.intake.is_in_flight(Origin(topic="posts", partition=3, offset=7))
+
+
+async def test_stop_leaves_the_group_when_the_last_commit_fails_for_good(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = await bench.start()
+
+    async def commit(timeout_s: float | None = None) -> None:
+        raise StreamError("transactions failed")
+
+    monkeypatch.setattr(bench.intake, "commit", commit)
+    with pytest.raises(StreamError, match="transactions failed"):
+        await bench.intake.stop()
+    assert consumer.stopped

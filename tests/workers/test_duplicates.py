@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from stream.breaker import CircuitBreaker
 from stream.cache_writer import REDIS_ERRORS
-from stream.records import Origin, Post, encode
+from stream.records import Image, Origin, Post, encode
 from tests.stream.findings import MemoryCache, finding
 from workers.duplicates import DuplicateFilter
 from workers.memory import PostMemory
@@ -152,3 +152,12 @@ async def test_posts_of_lost_partitions_are_forgotten(bench: Bench) -> None:
     bench.filter.forget_partitions({("posts", 0)})
     assert await bench.check("a", 9, partition=1) == "fresh"
     assert await bench.check("b", 9) == "same"
+
+
+async def test_other_picture_is_a_difference() -> None:
+    """A post whose picture was corrected is not the one that came first."""
+    bench = Bench()
+    for offset, picture in enumerate((b"broken", b"whole", b"broken")):
+        post = Post(id="a", text="bridge down", images=[Image(data=picture)])
+        [verdict] = await bench.filter.check([(post, at(offset))])
+        assert (verdict is not None and verdict.differs) is (offset == 1)

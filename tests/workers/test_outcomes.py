@@ -21,6 +21,7 @@ from tests.stream.findings import alert, entries, finding
 from workers.metrics import Metrics
 from workers.outcomes import Decided, Job, Outcomes
 
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TOPICS = topics(prefix="", n_partitions=4, max_record_bytes=1_000)
 
 
@@ -105,7 +106,7 @@ class Bench:
             timestamp=0,
             key=b"k",
             value=value,
-            headers=[("traceparent", b"00-x-y-01")],
+            headers=[("traceparent", TRACE)],
         )
         return SimpleNamespace(
             record=record, lease=lease, confirm=lambda: lease.confirm_many([offset], [len(value)]), lost=False
@@ -140,16 +141,16 @@ def bench() -> Bench:
 
 
 async def test_finding_and_alert_are_delivered_before_the_post_is_acknowledged(bench: Bench) -> None:
-    """The alert first: a crash in between repeats it with the same id, where the other order could lose it."""
+    """The finding first, which an alert points at; a crash in between repeats both with their ids."""
     await bench.outcomes.publish([bench.decided(1), bench.decided(2, raises=True)])
-    assert bench.outbox.events == ["alerts", "findings", "findings", "confirm 1", "confirm 2"]
+    assert bench.outbox.events == ["findings", "findings", "alerts", "confirm 1", "confirm 2"]
     [sent] = bench.outbox.on("alerts")
     assert decode(sent.record.value or b"", Alert).id == "a2"
     first = bench.outbox.on("findings")[0]
     assert decode(first.record.value or b"", Finding) == finding(1)
     assert first.record.key == b"p1"
     assert first_header(first.record.headers, "ce_id") == finding(1).id
-    assert first_header(first.record.headers, "traceparent") == "00-x-y-01"
+    assert first_header(first.record.headers, "traceparent") == TRACE.decode()
     assert bench.cached == entries(finding(1), finding(2), alert(2))
     assert bench.count("finding") == 2
 
@@ -170,13 +171,14 @@ async def test_nothing_is_acknowledged_when_deliveries_fail(bench: Bench) -> Non
 
 async def test_finding_too_large_becomes_a_dead_letter_and_the_others_go_on(bench: Bench) -> None:
     bench.outbox.max_bytes = 2_000
-    await bench.outcomes.publish([bench.decided(1), bench.decided(2, text="x" * 3_000), bench.decided(3)])
+    await bench.outcomes.publish([bench.decided(1), bench.decided(2, text="x" * 3_000, raises=True), bench.decided(3)])
     assert sorted(bench.confirmed) == [1, 2, 3]
     assert bench.cached == entries(finding(1), finding(3))
     [sent] = bench.outbox.on("dead-letters")
     assert first_header(sent.record.headers, "sitrep_reason") == "finding_too_large"
     assert sent.record.value == b"{}"  # the event's own bytes
     assert bench.forgotten == ["p2"]  # it may come again, with a larger limit
+    assert bench.outbox.on("alerts") == []  # it would point at nothing
     assert (bench.count("finding"), bench.count("dead_letter")) == (2, 1)
 
 
@@ -213,13 +215,51 @@ async def test_post_whose_dead_letter_is_refused_is_not_acknowledged(bench: Benc
     assert bench.confirmed == []
 
 
+@pytest.mark.parametrize("refused", ["alert", "duplicate"])
+async def test_post_whose_alert_or_duplicate_is_refused_is_not_acknowledged(bench: Bench, refused: str) -> None:
+    taken = bench.outbox.send
+
+    async def send(topic: str, partition: int, records: Sequence[Outgoing]) -> list[int | RecordTooLarge]:
+        if topic in ("alerts", "duplicates"):
+            return [RecordTooLarge("too large")] * len(records)
+        return await taken(topic, partition, records)
+
+    bench.outbox.send = send  # type: ignore[method-assign]
+    work = {
+        "alert": bench.outcomes.publish([bench.decided(1, raises=True)]),
+        "duplicate": bench.outcomes.duplicates([(bench.accepted(3), duplicate(3))]),
+    }
+    with pytest.raises(RecordTooLarge):
+        await work.pop(refused)
+    for other in work.values():
+        other.close()
+    assert bench.confirmed == []
+
+
+async def test_dead_letters_of_one_fetch_are_delivered_together(bench: Bench) -> None:
+    bench.outbox.max_bytes = 8_000
+    letters = [(bench.accepted(offset, value=bytes(9_000 if offset == 2 else 9)), cause()) for offset in range(4)]
+    batches: list[int] = []
+    taken = bench.outbox.send
+
+    async def send(topic: str, partition: int, records: Sequence[Outgoing]) -> list[int | RecordTooLarge]:
+        batches.append(len(records))
+        return await taken(topic, partition, records)
+
+    bench.outbox.send = send  # type: ignore[method-assign]
+    await bench.outcomes.dead_letters(letters)
+    assert batches == [4, 1]  # and the pointer of the one that was too large
+    assert bench.confirmed == [0, 1, 2, 3]
+    assert bench.count("dead_letter") == 4
+
+
 async def test_long_trace_is_not_carried_on(bench: Bench) -> None:
     """A valid post must not fail for what only travels with it."""
     decided = bench.decided(1)
     decided.job.accepted.record.headers.append(("tracestate", b"a" * 5_000))
     await bench.outcomes.publish([decided])
     [sent] = bench.outbox.on("findings")
-    assert first_header(sent.record.headers, "traceparent") == "00-x-y-01"
+    assert first_header(sent.record.headers, "traceparent") == TRACE.decode()
     assert first_header(sent.record.headers, "tracestate") is None
 
 
@@ -267,7 +307,7 @@ async def test_every_record_names_the_post_whose_outcome_it_is(bench: Bench) -> 
     await bench.outcomes.duplicates([(bench.accepted(4), duplicate(4))])
     await bench.outcomes.dead_letter(bench.accepted(5), cause())
     offsets = [one.record.outcome_of.record.offset for one in bench.outbox.sent]  # type: ignore[union-attr]
-    assert offsets == [1, 1, 2, 3, 4, 5]
+    assert offsets == [1, 2, 1, 3, 4, 5]
 
 
 def cause() -> Cause:

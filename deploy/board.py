@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from stream.headers import KafkaRecord, parse_dead_letter
@@ -12,11 +13,18 @@ from stream.records import Alert, DeadLetter, Finding, decode
 from stream.topics import Topics
 
 MAX_KEPT: Final = 400
+_GROWING: Final = (
+    "by_class", "by_reason", "degraded", "findings", "alert_findings", "alerts", "dead_letters", "latencies_s",
+)  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
 class Board:
-    """Running counts, and the newest of everything; ids seen before do not count again."""
+    """Running counts, and the newest of everything; ids seen before do not count again.
+
+    `alert_findings` are those behind the newest alerts: they stay when other findings have pushed them out of
+    `findings`.
+    """
 
     topics: Topics
     n_to_send: int | None = None
@@ -27,6 +35,7 @@ class Board:
     by_reason: Counter[str] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
     findings: deque[Finding] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
+    alert_findings: deque[Finding] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     alerts: deque[Alert] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     dead_letters: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
@@ -67,12 +76,8 @@ class Board:
         if record.topic == self.topics.findings.name:
             return self._finding(record)
         if record.topic == self.topics.alerts.name:
-            alert = decode(record.value, Alert)
-            if self._is_new(f"alert {alert.id}"):
-                self.n_alerts += 1
-                self.alerts.append(alert)
-                return alert
-        elif record.topic == self.topics.dead_letters.name:
+            return self._alert(record)
+        if record.topic == self.topics.dead_letters.name:
             letter = parse_dead_letter(record)
             if self._is_new(f"letter {letter.id}"):
                 self.n_dead_letters += 1
@@ -85,6 +90,19 @@ class Board:
             self.last_outcome_s = time.monotonic()
         return None
 
+    def snapshot(self) -> Board:
+        """Return a copy that later outcomes do not change, for another thread to read."""
+        return replace(self, **{name: copy(getattr(self, name)) for name in _GROWING})
+
+    def _alert(self, record: KafkaRecord) -> Alert | None:
+        alert = decode(record.value, Alert)
+        if not self._is_new(f"alert {alert.id}"):
+            return None
+        self.n_alerts += 1
+        self.alerts.append(alert)
+        self.alert_findings.extend(finding for finding in self.findings if finding.id in alert.findings)
+        return alert
+
     def _finding(self, record: KafkaRecord) -> Finding | None:
         finding = decode(record.value, Finding)
         if not self._is_new(finding.id):
@@ -93,6 +111,8 @@ class Board:
         self.by_class[finding.label] += 1
         self.degraded.update(finding.degraded)
         self.findings.append(finding)
+        if any(finding.id in alert.findings for alert in self.alerts):  # topics are read in no common order
+            self.alert_findings.append(finding)
         self.latencies_s.append(record.timestamp / 1000 - finding.accepted_at.timestamp())
         self.last_outcome_s = time.monotonic()
         return finding

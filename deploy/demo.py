@@ -63,6 +63,7 @@ class Demo:
     out: Path
     _signal: int | None = field(default=None)
     _failure: str | None = field(default=None)
+    _begun: bool = field(default=False)
     _staying: bool = field(default=False)
     _services: list[Child] = field(default_factory=list)
 
@@ -74,7 +75,7 @@ class Demo:
         """
         load_settings(self.flags, file=self.config_file)  # a wrong setting is told before anything starts
         exhibit = Exhibit(self.out)
-        exhibit.prepare()
+        exhibit.check()
         with _signals_raise(), contextlib.ExitStack() as cleanup:
             try:
                 return self._run(exhibit, cleanup)
@@ -104,15 +105,17 @@ class Demo:
             view.say(f"Kafka {services.kafka}, Redis {services.redis}; the worker loads its model")
             asyncio.run(self._session(settings, board, view, team, exhibit))
             _ignore_signals()
+            if self._signal is not None and not self._begun:
+                raise Interrupted(self._signal)
             ledger = asyncio.run(_ledger(settings, board))
-            view.say("done" if self._failure is None else self._failure)
+            view.say("done" if self._failure is None else "ended early")
         return self._finish(ledger, board, team, exhibit, settings)
 
     def _finish(self, ledger: Ledger | None, board: Board, team: Crew, exhibit: Exhibit, settings: Settings) -> int:
         metrics = fetch(f"{team.workers[0].url}/metrics")
         team.ask_to_stop()
         exhibit.metrics.write_bytes(metrics or b"")
-        summary = ledger.summary() if ledger is not None else "ledger: the broker did not answer"
+        summary = _summary(ledger)
         n_overlays = exhibit.write(board, summary)
         if self._failure is not None:
             print(f"the demo ended early: {self._failure}")
@@ -147,6 +150,8 @@ class Demo:
             loop.add_signal_handler(number, interrupt, int(number))
         try:
             await self._with_refresh(view, team.ready(_READY_S))
+            exhibit.prepare()  # not before: a demo that cannot start leaves what an earlier one wrote
+            self._begun = True
             view.say("the worker is ready; feeding posts")
             async with _cancelled_after(self._tail(settings, board, view, exhibit)) as tailing:
                 feeding = feed(settings, board, exhibit.gallery, n_posts=self.n_posts, rate_per_s=self.rate_per_s)
@@ -161,6 +166,8 @@ class Demo:
                 self._signal = None  # the way to end it, so no failure
             view.say("stopping")
         except (CommandFailed, StreamError) as error:
+            if not self._begun:
+                raise
             self._failure = str(error)
 
     async def _until_balanced(
@@ -197,11 +204,13 @@ class Demo:
             view.note(f"metrics:       {team.workers[0].url}/metrics")
             view.note(f"feed it more:  sitrep replay FILE --kafka {settings.kafka} --prefix {settings.prefix}")
             view.note(f"look at it:    sitrep findings {own}")
-            written_s = -float(_PAGE_S)
+            written_s, problem = -float(_PAGE_S), None
             while True:
                 if time.monotonic() - written_s > _PAGE_S:
-                    summary = (await read_ledger(settings.kafka, board.topics)).summary()
-                    await asyncio.to_thread(exhibit.write, board, summary, refresh_s=2 * _PAGE_S)
+                    summary = _summary(await _ledger(settings, board))
+                    before, problem = problem, await exhibit.write_live(board, summary, refresh_s=2 * _PAGE_S)
+                    if problem is not None and problem != before:
+                        view.note(f"the page could not be written: {problem}")
                     written_s = time.monotonic()
                 await asyncio.sleep(_TICK_S)
                 view.refresh()
@@ -254,6 +263,10 @@ async def _ledger(settings: Settings, board: Board) -> Ledger | None:
         return await read_ledger(settings.kafka, board.topics)
     except StreamError:
         return None
+
+
+def _summary(ledger: Ledger | None) -> str:
+    return ledger.summary() if ledger is not None else "ledger: the broker did not answer"
 
 
 @asynccontextmanager

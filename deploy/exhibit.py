@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Final
 
 from deploy.board import Board
+from deploy.failure import CommandFailed
 from deploy.gallery import Gallery
 from deploy.overlay import draw_overlay
-from deploy.report import Page, render_page
+from deploy.report import TITLE, Page, render_page
 from stream.records import Alert, Finding, encode
 
 _OURS: Final = re.compile(r".+-[0-9a-f]{8}\.png")
@@ -29,8 +31,18 @@ class Exhibit:
         self.gallery = Gallery()
         self._drawn: set[str] = set()
 
+    def check(self) -> None:
+        """Make the folder, and change nothing that is in it.
+
+        Raises:
+            CommandFailed: its page is not one that a demo wrote.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.page.exists() and f"<title>{TITLE}</title>".encode() not in self.page.read_bytes():
+            raise CommandFailed(f"{self.page} is not a page of this demo and stays: give another folder (--out)")
+
     def prepare(self) -> None:
-        """Make the folder and clear what an earlier demo left."""
+        """Clear what an earlier demo left."""
         self.overlays.mkdir(parents=True, exist_ok=True)
         for file in self.overlays.iterdir():
             if _OURS.fullmatch(file.name):
@@ -46,10 +58,18 @@ class Exhibit:
         with file.open("ab") as lines:
             lines.write(encode(outcome) + b"\n")
 
+    async def write_live(self, board: Board, ledger: str, *, refresh_s: int) -> str | None:
+        """Write the page as the board is now, while outcomes go on coming; return why it could not be written."""
+        try:
+            await asyncio.to_thread(self.write, board.snapshot(), ledger, refresh_s=refresh_s)
+        except Exception as error:  # the edge: the pipeline that the page is about goes on without it
+            return f"{type(error).__name__}: {error}"
+        return None
+
     def write(self, board: Board, ledger: str, *, refresh_s: int | None = None) -> int:
         """Write page and overlays, and return how many overlays there are; blocks while it draws."""
         pictures = {}
-        for finding in list(board.findings):
+        for finding in {finding.id: finding for finding in (*board.alert_findings, *board.findings)}.values():
             picture = self.gallery.picture(finding)
             if picture is None or finding.image_rationale is None:
                 continue

@@ -15,9 +15,10 @@ from PIL import Image
 
 from deploy.board import Board
 from deploy.overlay import relative
-from deploy.render import LOOKS, look, safe
+from deploy.render import LOOKS, look, patches_text, safe
 from stream.records import DeadLetter, Finding, ImageRationale
 
+TITLE: Final = "Sitrep demo"
 _TEMPLATE: Final = Path(__file__).parent / "report.html.j2"
 _THUMBNAIL_EDGE: Final = 480
 _MAX_CARDS: Final = 200
@@ -41,15 +42,19 @@ def render_page(page: Page) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     board = page.board
-    alerting = {finding_id for alert in board.alerts for finding_id in alert.findings}
-    cards = [_card(finding, page.pictures.get(finding.id)) for finding in reversed(board.findings)]
-    alerts = [card for card in cards if card["id"] in alerting][:_MAX_CARDS]
-    others = [card for card in cards if card["id"] not in alerting][:_MAX_CARDS]
+    alerting = {finding.id for finding in board.alert_findings}
+    quiet = [finding for finding in board.findings if finding.id not in alerting]
+    alerts, others = (
+        [_card(finding, page.pictures.get(finding.id)) for finding in list(findings)[: -_MAX_CARDS - 1 : -1]]
+        for findings in (board.alert_findings, quiet)
+    )
     newest = board.findings[-1] if board.findings else None
     return template.render(
+        title=TITLE,
         alerts=alerts,
         cards=others,
         n_alerts=board.n_alerts,
+        n_older_alerts=board.n_alerts - len(alerts),
         n_older=board.n_findings - len(alerts) - len(others),
         classes=_classes(board),
         dead_letters=[_letter(letter) for letter in reversed(board.dead_letters)],
@@ -108,6 +113,7 @@ def _card(finding: Finding, picture: Image.Image | None) -> dict[str, Any]:
         "url": url,
         "picture": data_uri(picture) if picture is not None and finding.image_rationale is not None else None,
         "evidence": _evidence(finding.image_rationale) if finding.image_rationale is not None else None,
+        "patches": patches_text(finding),
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from stream.records import Box, Finding, ImageRationale, ModelInfo, Origin, Span, encode, finding_id
+from workers.findings import make_alert
 
 DAMAGE = "infrastructure_and_utility_damage"
 
@@ -58,3 +59,9 @@ def make_finding(
 
 def finding_record(finding: Finding, topic: str = "t.findings") -> Record:
     return Record(topic=topic, value=encode(finding))
+
+
+def alert_record(finding: Finding, topic: str = "t.alerts") -> Record:
+    alert = make_alert(finding, threshold=0.5)
+    assert alert is not None
+    return Record(topic=topic, value=encode(alert))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import urllib.request
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from deploy.board import Board
+from deploy.page_server import serve
 from deploy.report import Page, render_page, segments
 from stream.errors import InvalidRecord
 from stream.headers import Cause, dead_letter_headers
 from stream.topics import topics
-from tests.deploy.findings import Record, finding_record, make_finding
-from workers.findings import make_alert
+from tests.deploy.findings import Record, alert_record, finding_record, make_finding
 
 TOPICS = topics(prefix="t.", n_partitions=1, max_record_bytes=1_000)
 HOSTILE = "<script>alert(1)</script> \"'><img src=x onerror=alert(2)>"
@@ -88,18 +90,75 @@ def test_alerts_stand_above_other_findings(board: Board) -> None:
         make_finding("bridge down", post_id="a"),
         make_finding("nice day", post_id="b", label="not_humanitarian"),
     )
-    alert = make_alert(alarming, threshold=0.5)
-    assert alert is not None
-    for record in (finding_record(alarming), finding_record(quiet)):
+    for record in (finding_record(alarming), finding_record(quiet), alert_record(alarming)):
         board.take(record)
-    from stream.records import encode
-
-    board.take(Record(topic="t.alerts", value=encode(alert)))
 
     html = page_of(board)
 
     assert html.index('data-label="infrastructure_and_utility_damage"') < html.index(">Findings<")
     assert html.count("<article") == 2
+
+
+@pytest.mark.parametrize("alert_first", [False, True])
+def test_alerts_stay_on_the_page(board: Board, alert_first: bool) -> None:
+    """Whatever number of other findings came since, and whichever of the topics was read first."""
+    alarming = make_finding("bridge down", post_id="alarming")
+    records = [finding_record(alarming), alert_record(alarming)]
+    for record in reversed(records) if alert_first else records:
+        board.take(record)
+    for number in range(450):
+        board.take(finding_record(make_finding(post_id=f"p{number}", label="not_humanitarian")))
+
+    alerts, _, others = page_of(board).partition(">Findings<")
+
+    assert "1 alert:" in alerts
+    assert alerts.count("<article") == 1
+    assert "alarming" in alerts
+    assert "alarming" not in others
+    assert "none so far" not in alerts
+    assert "on this page" not in alerts
+
+
+def test_page_says_which_alerts_it_leaves_out(board: Board) -> None:
+    """It holds the newest of them too."""
+    for number in range(450):
+        finding = make_finding(post_id=f"p{number}")
+        board.take(finding_record(finding))
+        board.take(alert_record(finding))
+
+    alerts, _, others = page_of(board).partition(">Findings<")
+
+    assert (alerts.count("<article"), others.count("<article")) == (200, 0)
+    assert "not on this page: 250" in alerts
+    assert "p449" in alerts
+    assert "none so far" not in alerts
+
+
+def test_picture_that_is_not_here_is_said(board: Board) -> None:
+    """Of posts that others fed, the page has the evidence but no picture to draw it on."""
+    board.take(finding_record(make_finding("", spans=(), picture=True)))
+
+    html = page_of(board)
+
+    assert "<figure" not in html
+    assert "1 of 8 picture patches, picture not here" in html
+
+
+def test_chosen_class_outlives_a_refresh(board: Board, tmp_path: Path) -> None:
+    """It is in the address, and the page is served with it chosen; without a refresh there is no server to ask."""
+    html = render_page(Page(board=board, pictures={}, ledger="", refresh_s=6))
+    (tmp_path / "index.html").write_text(html, "utf-8")
+    choices = re.findall(r'<a href="([?]class=\d)">', html)
+
+    with serve(tmp_path) as url:
+        served = [urllib.request.urlopen(url + choice).read().decode() for choice in ("", *choices)]
+
+    checked = [re.findall(r'id="class-(\d)" checked', page)[-1] for page in served]
+    assert checked == ["0", "1", "2", "3", "4", "5"]
+    assert [page.replace(f'id="class-{n}" checked', f'id="class-{n}"') for n, page in enumerate(served) if n] == [
+        html
+    ] * 5
+    assert "?class=" not in page_of(board)
 
 
 def test_empty_board_gives_a_page(board: Board) -> None:

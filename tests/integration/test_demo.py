@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,4 +120,49 @@ def test_worker_that_crashes_ends_the_demo(tmp_path: Path) -> None:
     worker.kill()
     assert demo.process.wait(60) == 1, demo.output
     assert "ended" in demo.output
+    assert demo.left_over() == []
+
+
+def test_demo_that_cannot_start_leaves_the_earlier_one(tmp_path: Path) -> None:
+    """It says why, once, and what an earlier demo wrote is as it was."""
+    folder = tmp_path / "sitrep-demo"
+    folder.mkdir()
+    earlier = {"index.html": "<title>Sitrep demo</title>", "findings.jsonl": "{}\n", "metrics.txt": "up 1\n"}
+    for name, text in earlier.items():
+        (folder / name).write_text(text)
+    demo = Running(tmp_path, "--set", "checkpoint=nowhere")
+    demo.until("loads its model")
+    assert demo.process.wait(60) == 1, demo.output
+    assert demo.output.count("nowhere is not a checkpoint folder") == 1
+    assert {name: (folder / name).read_text() for name in earlier} == earlier
+    assert demo.left_over() == []
+
+
+def test_kept_running_demo_has_a_live_page(tmp_path: Path) -> None:
+    """Posts that are fed later appear on it, and a page that cannot be written ends nothing."""
+    demo = Running(tmp_path, "--posts", "4", "--rate", "100", "--keep-running")
+    demo.until("look at it:")
+    [url] = re.findall(r"page: +(\S+)", demo.output)
+    [place] = re.findall(r"feed it more: +sitrep replay FILE (.+)", demo.output)
+    page = tmp_path / "sitrep-demo" / "index.html"
+    in_the_way = page.with_suffix(".new")
+    in_the_way.mkdir()
+    demo.until("the page could not be written")
+    in_the_way.rmdir()
+    picture = base64.b64encode((ROOT / "deploy/samples/images/bridge-1.jpg").read_bytes()).decode()
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text(json.dumps({"id": "fed-1", "text": "bridge down", "images": [{"data": picture}]}))
+    replay = [sys.executable, "-m", "deploy.cli", "replay", str(posts), *place.split()]
+    subprocess.run(replay, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    demo.until("fed-1")
+    deadline = time.monotonic() + 30
+    while not page.exists() or "fed-1" not in page.read_text("utf-8"):
+        assert time.monotonic() < deadline, demo.output
+        time.sleep(0.2)
+    with urllib.request.urlopen(f"{url}?class=1") as served:
+        html = served.read().decode()
+    assert 'id="class-1" checked' in html
+    assert "picture patches, picture not here" in html
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0, demo.output
     assert demo.left_over() == []

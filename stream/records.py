@@ -30,6 +30,7 @@ MACHINE_MARKS: Final = ("image_timeout", "image_crashed", "image_out_of_memory",
 
 MAX_TEXT_CHARS: Final = 10_000
 MAX_IMAGES: Final = 4
+UNKNOWN_SOURCE: Final = "unknown"
 
 PostId = Annotated[str, Meta(min_length=1, max_length=256, description="unique at the source, the Kafka key")]
 Prob = Annotated[float, Meta(ge=0, le=1)]
@@ -61,7 +62,7 @@ class Post(_Record, frozen=True, kw_only=True):
     id: PostId
     text: Annotated[str, Meta(max_length=MAX_TEXT_CHARS)] = ""
     images: Annotated[list[Image], Meta(max_length=MAX_IMAGES)] = []
-    source: Annotated[str, Meta(max_length=64, description="the feed, for example `bluesky`")] = "unknown"
+    source: Annotated[str, Meta(max_length=64, description="the feed, for example `bluesky`")] = UNKNOWN_SOURCE
     created_at: Timestamp | None = None
     lang: Annotated[str, Meta(max_length=35, description="BCP 47")] | None = None
     url: Annotated[str, Meta(max_length=2048, description="link back to the post")] | None = None
@@ -159,7 +160,7 @@ class Finding(_Record, frozen=True, kw_only=True):
     posted_at: Timestamp | None = None
     accepted_at: Timestamp
     classified_at: Timestamp
-    source: str = "unknown"
+    source: str = UNKNOWN_SOURCE
     lang: str | None = None
     url: str | None = None
     geo: Geo | None = None
@@ -296,7 +297,7 @@ def _invalid(value: bytes, error: Exception) -> InvalidRecord:
     return InvalidRecord("undecodable", f"cannot decode {value[:40]!r}: {error}")
 
 
-def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -> str:
+def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = (), *, source: str = UNKNOWN_SOURCE) -> str:
     """Return the idempotency key of a finding: the same post, model version and degraded mode give the same id.
 
     Of what `degraded` says only modes and failures of a machine count: the rest follows from the post.
@@ -305,6 +306,8 @@ def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = ()) -
         model_version += "".join(f"+{mark}" for mark in (*MODE_MARKS, *MACHINE_MARKS) if mark in degraded)
     digest = _begun_digest(model_version).copy()
     digest.update(post_id.encode())
+    if source != UNKNOWN_SOURCE:
+        digest.update(f"\x00{source}".encode())
     hexadecimal: str = digest.hexdigest()
     return hexadecimal[:32]
 

@@ -33,6 +33,7 @@ class SitrepApp(faust.App):  # type: ignore[misc]  # Faust is untyped
     async def on_started(self) -> None:
         """Start the pipeline once the agents run."""
         await super().on_started()
+        log.info("metrics and health are at http://%s:%d", self.conf.web_bind, self.conf.web_port)
         await self.add_runtime_dependency(self.pipeline)
 
     async def on_stop(self) -> None:

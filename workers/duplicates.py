@@ -14,7 +14,7 @@ import msgspec
 from stream.breaker import CircuitBreaker, CircuitOpen
 from stream.cache import FindingCache
 from stream.cache_writer import REDIS_ERRORS
-from stream.records import UNDECODABLE, Duplicate, Image, Origin, Post, PostId
+from stream.records import UNDECODABLE, UNKNOWN_SOURCE, Duplicate, Image, Origin, Post, PostId
 from workers.memory import PostMemory
 from workers.metrics import Metrics
 
@@ -26,6 +26,7 @@ class _Known(msgspec.Struct, frozen=True):
 
     origin: Origin
     text: str = ""
+    source: str = UNKNOWN_SOURCE
 
 
 _known = msgspec.json.Decoder(_Known)
@@ -64,16 +65,16 @@ class DuplicateFilter:
         for index, value in zip(unknown, values, strict=True):
             post, origin = posts[index]
             known = _decode(value)
-            if known is not None and known.origin != origin:
-                self._memory.replace(post.id, known.origin, _content_hash(known.text, post.images))
+            if known is not None and known.origin != origin and known.source == post.source:
+                self._memory.replace(_key(post), known.origin, _content_hash(known.text, post.images))
                 verdicts[index] = Duplicate(
                     post_id=post.id, origin=origin, first=known.origin, differs=known.text != post.text
                 )
         return verdicts
 
-    def forget(self, post_id: PostId, origin: Origin) -> None:
+    def forget(self, post: Post, origin: Origin) -> None:
         """Forget a post that became a dead letter, so that it may come again after a fix."""
-        self._memory.forget(post_id, origin)
+        self._memory.forget(_key(post), origin)
 
     def forget_partitions(self, lost: Collection[tuple[str, int]]) -> None:
         """Forget the posts of partitions that went to another worker.
@@ -99,16 +100,21 @@ class DuplicateFilter:
 
     def _from_memory(self, post: Post, origin: Origin) -> Duplicate | None:
         content_hash = _content_hash(post.text, post.images)
-        known = self._memory.first(post.id, origin, content_hash)
+        known = self._memory.first(_key(post), origin, content_hash)
         if known is None:
             return None
         first, first_hash = known
         if first == origin or (
             (first.topic, first.partition) == (origin.topic, origin.partition) and (first.offset > origin.offset)
         ):
-            self._memory.replace(post.id, origin, content_hash)
+            self._memory.replace(_key(post), origin, content_hash)
             return None
         return Duplicate(post_id=post.id, origin=origin, first=first, differs=first_hash != content_hash)
+
+
+def _key(post: Post) -> str:
+    """Ids are unique at their source."""
+    return f"{post.source}\x00{post.id}"
 
 
 def _content_hash(text: str, images: Sequence[Image]) -> int:

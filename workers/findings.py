@@ -60,7 +60,7 @@ def make_finding(
     post = prepared.post
     probabilities = {label: int(p * _STEPS + 0.5) / _STEPS for label, p in prediction.probs.items()}
     finding = Finding(
-        id=finding_id(post.id, model.version, prepared.degraded),
+        id=finding_id(post.id, model.version, prepared.degraded, source=post.source),
         post_id=post.id,
         label=prediction.label,
         probability=probabilities[prediction.label],

@@ -7,13 +7,13 @@ from array import array
 from collections.abc import Collection
 from typing import Final
 
-from stream.records import Origin, PostId
+from stream.records import Origin
 
 _NOWHERE: Final = -1
 
 
 class PostMemory:
-    """The first records of the last `max_posts` posts, by post id; the oldest make room for new ones.
+    """The first records of the last `max_posts` posts, by a key of each; the oldest make room for new ones.
 
     All of it is taken, and written to, at the start: a post costs 40 bytes and 8 to 16 more of the index, whatever
     its id and content, and a full memory is no larger than an empty one. Ids are kept as 128-bit digests: Python's own
@@ -49,9 +49,9 @@ class PostMemory:
         )
         return sum(len(one) * one.itemsize for one in arrays)
 
-    def first(self, post_id: PostId, origin: Origin, content_hash: int) -> tuple[Origin, int] | None:
+    def first(self, key: str, origin: Origin, content_hash: int) -> tuple[Origin, int] | None:
         """Return where the post first came in and the hash of its content then; None, and remember, if it is new."""
-        low, high = self._digest(post_id)
+        low, high = self._digest(key)
         cell = self._find(low, high)
         place = self._cells[cell]
         if place != _NOWHERE:
@@ -59,9 +59,9 @@ class PostMemory:
         self._add(low, high, cell, origin, content_hash)
         return None
 
-    def replace(self, post_id: PostId, origin: Origin, content_hash: int) -> None:
+    def replace(self, key: str, origin: Origin, content_hash: int) -> None:
         """Remember another record as the post's first."""
-        low, high = self._digest(post_id)
+        low, high = self._digest(key)
         cell = self._find(low, high)
         place = self._cells[cell]
         if place == _NOWHERE:
@@ -69,9 +69,9 @@ class PostMemory:
         else:
             self._write(place, origin, content_hash)
 
-    def forget(self, post_id: PostId, origin: Origin) -> None:
+    def forget(self, key: str, origin: Origin) -> None:
         """Forget the post if this is the record that it first came in."""
-        place = self._cells[self._find(*self._digest(post_id))]
+        place = self._cells[self._find(*self._digest(key))]
         if place != _NOWHERE and self._origin(place) == origin:
             self._free(place)
 
@@ -82,9 +82,9 @@ class PostMemory:
             if partition in numbers:
                 self._free(place)
 
-    def _digest(self, post_id: PostId) -> tuple[int, int]:
+    def _digest(self, key: str) -> tuple[int, int]:
         before_low, before_high = self._secrets
-        return hash(before_low + post_id), hash(before_high + post_id)
+        return hash(before_low + key), hash(before_high + key)
 
     def _origin(self, place: int) -> Origin:
         return Origin(topic=self._topic, partition=self._partitions[place], offset=self._offsets[place])

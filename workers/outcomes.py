@@ -24,7 +24,7 @@ from stream.headers import (
 )
 from stream.intake import Accepted, confirm_all
 from stream.outbox import Outbox, Outgoing
-from stream.records import Alert, Duplicate, Origin, PostId, PreparedPost, encode, encode_prepared
+from stream.records import Alert, Duplicate, Origin, Post, PreparedPost, encode, encode_prepared
 from stream.topics import Topics
 from stream.transactions import Transactions
 from workers.findings import now_utc
@@ -68,7 +68,7 @@ class Outcomes:
         *,
         source: str,
         cache_writer: CacheWriter | None,
-        forget: Callable[[PostId, Origin], None] = lambda post_id, origin: None,
+        forget: Callable[[Post, Origin], None] = lambda post, origin: None,
     ) -> None:
         """`forget` is told each post that became a dead letter here, so that it may come again after a fix."""
         self._outbox = outbox
@@ -108,7 +108,7 @@ class Outcomes:
             sent = []
             for job, result in zip(some, await self._outbox.send(topic, partition, records), strict=True):
                 if isinstance(result, RecordTooLarge):
-                    self._forget(job.prepared.post.id, job.prepared.origin)
+                    self._forget(job.prepared.post, job.prepared.origin)
                     await self.dead_letter(
                         job.accepted, Cause(reason="record_too_large", stage="prepare", error=result)
                     )
@@ -199,7 +199,7 @@ class Outcomes:
             self._cache_writer.offer([entry_of(one.alert) for one in delivered if one.alert is not None])
         confirm_all([one.job.accepted for one in delivered])
         for one, why in refused:
-            self._forget(one.job.prepared.post.id, one.job.prepared.origin)
+            self._forget(one.job.prepared.post, one.job.prepared.origin)
             cause = Cause(reason="finding_too_large", stage="classify", error=why)
             await self.dead_letter(one.job.accepted, cause, post_origin=one.job.prepared.origin)
 

@@ -120,7 +120,7 @@ class PrepareStage:
 
     def forget(self, job: Job) -> None:
         """Let a post that became a dead letter come again."""
-        self._duplicates.forget(job.prepared.post.id, job.prepared.origin)
+        self._duplicates.forget(job.prepared.post, job.prepared.origin)
 
     def forget_partitions(self, lost: Collection[tuple[str, int]]) -> None:
         """Remember nothing of partitions that went to another worker."""
@@ -147,7 +147,7 @@ class PrepareStage:
                 raise InvalidRecord("no_usable_content", f"post {post.id!r} has no text and its image fails: {reason}")
             await self._forward([_job(accepted, post, origin, accepted_at, image, degraded)])
         except InvalidRecord as error:
-            self._duplicates.forget(post.id, origin)
+            self._duplicates.forget(post, origin)
             await self._outcomes.dead_letter(accepted, Cause(reason=error.reason, stage=_STAGE, error=error))
 
     async def _first_usable(self, post: Post, is_wanted: Callable[[], bool]) -> tuple[PreparedImage | None, list[str]]:

@@ -206,6 +206,7 @@ def test_finding_id_tells_posts_and_model_versions_apart(post: str, model: str, 
 def test_finding_id_never_changes() -> None:
     """Consumers keep it: another value would make every finding a new one."""
     assert finding_id("p-1", "1.0.0") == "244b188f4de6d5fce66463806dfe9258"
+    assert len({finding_id("p-1", "1.0.0", source=source) for source in ("unknown", "bluesky", "telegram")}) == 3
 
 
 @given(some.FINDINGS, some.TIMES)

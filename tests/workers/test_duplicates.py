@@ -140,9 +140,9 @@ async def test_post_waits_a_moment_for_a_redis_that_hangs(bench: Bench, monkeypa
 
 async def test_dead_letter_may_come_again(bench: Bench) -> None:
     await bench.check("a", 0)
-    bench.filter.forget("a", at(1))  # of another record: nothing to forget
+    bench.filter.forget(Post(id="a"), at(1))  # of another record: nothing to forget
     assert await bench.check("a", 1) == "same"
-    bench.filter.forget("a", at(0))
+    bench.filter.forget(Post(id="a"), at(0))
     assert await bench.check("a", 2) == "fresh"
 
 
@@ -161,3 +161,19 @@ async def test_other_picture_is_a_difference() -> None:
         post = Post(id="a", text="bridge down", images=[Image(data=picture)])
         [verdict] = await bench.filter.check([(post, at(offset))])
         assert (verdict is not None and verdict.differs) is (offset == 1)
+
+
+async def test_same_id_at_another_source_is_another_post() -> None:
+    bench = Bench()
+    for offset, source in enumerate(("bluesky", "telegram", "bluesky")):
+        [verdict] = await bench.filter.check([(Post(id="77", text=source, source=source), at(offset))])
+        assert (verdict is not None) is (offset == 2)
+
+
+async def test_finding_of_another_source_in_redis_is_of_another_post() -> None:
+    bench = Bench()
+    bench.cache.values["p1"] = encode(finding(1))
+    [verdict] = await bench.filter.check([(Post(id="p1", text="x", source="telegram"), at(500))])
+    assert verdict is None
+    [verdict] = await bench.filter.check([(Post(id="p1", text="x", source=finding(1).source), at(501))])
+    assert verdict is not None

@@ -93,7 +93,7 @@ class Bench:
             self.metrics,
             source="/test",
             cache_writer=writer,
-            forget=lambda post_id, origin: self.forgotten.append(post_id),
+            forget=lambda post, origin: self.forgotten.append(post.id),
         )
 
     def accepted(self, offset: int, *, partition: int = 0, value: bytes = b"{}") -> Any:

@@ -84,11 +84,13 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
         return 1
     except Exception as error:  # the edge: whatever went wrong becomes one line
+        from workers.settings import without_password
+
         if debug:
-            traceback.print_exception(error)
+            print(without_password("".join(traceback.format_exception(error))), file=sys.stderr, end="")
         line, code = _explain(error)
         if line:
-            print(f"sitrep: {line}", file=sys.stderr)
+            print(f"sitrep: {without_password(line)}", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
@@ -101,12 +103,13 @@ def _explain(error: Exception) -> tuple[str, int]:
             print(usage())
             return "", 2
         command = context.command_path if context is not None else "sitrep"
-        return f"{_one_line(usage())} (help: {command} --help)", 2
+        return f"{_one_line(_with_value(usage(), error))} (help: {command} --help)", 2
 
     from redis.exceptions import RedisError
 
     from deploy.embedded import EmbeddedError
     from deploy.failure import CommandFailed
+    from deploy.options import redis_failure
     from model import ModelError
     from stream.errors import StreamError
     from workers.errors import WorkerError
@@ -119,10 +122,20 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, StreamError | WorkerError | ModelError | CommandFailed):
         return _one_line(str(error)), 1
     if isinstance(error, RedisError):
-        return f"Redis does not answer: {_one_line(str(error))}: start it or give another address (--redis)", 1
+        return _one_line(redis_failure(error)), 1
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename is not None:
+        where = "is" if isinstance(error, FileExistsError) else "lies below"
+        return f"{error.filename} {where} a file: give a folder", 1
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", 1
     return f"unexpected {type(error).__name__}: {_one_line(str(error))} (add --debug for the traceback)", 1
+
+
+def _with_value(message: str, error: Exception) -> str:
+    """Return the parser's message with the value that it leaves out where it is out of range."""
+    errors = getattr(error.__cause__, "errors", None)
+    value = "" if errors is None else str(errors()[0]["input"])
+    return f"{message} (given: {value})" if value and repr(value) not in message else message
 
 
 def _one_line(text: str) -> str:

@@ -101,12 +101,25 @@ def replay_letters(
     ids: Id = None,
     reason: Reason = None,
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+    max_attempts: Annotated[
+        int,
+        typer.Option(
+            "--max-attempts",
+            metavar="N",
+            min=1,
+            help="With --all or --reason, leave what failed more than N times; 1: what was put back and failed again.",
+        ),
+    ] = 1,
     kafka: options.Kafka = None,
     prefix: options.Prefix = None,
     config_file: options.Config = None,
     set_: options.Set = None,
 ) -> None:
-    """Put dead letters back where they came from, each once, however often this is called."""
+    """Put dead letters back where they came from, each once, however often this is called.
+
+    A post that fails again is a new dead letter, of the next attempt: it is put back by its id, or with a higher
+    `--max-attempts`.
+    """
     from deploy.failure import CommandFailed
     from stream.dead_letters import replay_dead_letters
 
@@ -121,14 +134,18 @@ def replay_letters(
             _wanted(ids, reason),
             targets=frozenset({topics.posts.name, topics.prepared.name}),
             max_record_bytes=settings.max_record_bytes,
+            max_attempts=max_attempts,
         )
     )
     for letter_id in done.sent:
         typer.echo(f"put back  {letter_id}")
     for letter_id in done.left:
         typer.echo(f"left      {letter_id}  (of another topic, or its bytes were too large to keep)")
-    typer.echo(f"{len(done.sent)} put back, {len(done.before)} had been before, {len(done.left)} left")
-    found = {*done.sent, *done.before, *done.left}
+    for letter_id in done.failed_again:
+        typer.echo(f"left      {letter_id}  (failed more than {max_attempts}x: give its --id, or --max-attempts)")
+    n_left = len(done.left) + len(done.failed_again)
+    typer.echo(f"{len(done.sent)} put back, {len(done.before)} had been before, {n_left} left")
+    found = {*done.sent, *done.before, *done.left, *done.failed_again}
     if unknown := sorted({*(ids or ())} - found):
         raise CommandFailed(f"no such dead letter: {', '.join(unknown)}: `sitrep dead-letters list` names them")
     if reason and not found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,6 @@ import typer
 from deploy import options
 
 if TYPE_CHECKING:
-    from stream.cache import Entry
     from stream.errors import InvalidRecord
     from stream.records import Finding
     from workers.settings import Settings
@@ -59,6 +57,8 @@ def findings(
             f"no finding of post {post_id!r} in Redis: it is not classified yet, or expired"
             f" (findings stay {settings.finding_ttl_s / 86_400:g} days)"
         )
+    if not found and not as_json:
+        typer.echo("no findings")
     for finding in found if post_id is not None else reversed(found):
         _show(finding, as_json=as_json, in_full=post_id is not None)
 
@@ -70,10 +70,15 @@ def rebuild(
     config_file: options.Config = None,
     set_: options.Set = None,
 ) -> None:
-    """Write all findings and alerts of the topics to Redis again; repeating it changes nothing."""
+    """Write the findings and alerts of the topics to Redis again; repeating it changes nothing.
+
+    What is older than `finding_ttl_s` is left out.
+    """
+    from workers.settings import without_password
+
     settings = options.read_settings(kafka=kafka, redis=redis, prefix=prefix, config=config_file, set_=set_)
     n_findings, n_alerts = asyncio.run(_rebuild(settings))
-    typer.echo(f"{n_findings} findings and {n_alerts} alerts written to {settings.redis}")
+    typer.echo(f"{n_findings} findings and {n_alerts} alerts written to {without_password(settings.redis)}")
 
 
 def _check_label(label: str) -> None:
@@ -84,14 +89,11 @@ def _check_label(label: str) -> None:
 
 
 async def _cached(settings: Settings, post_id: str | None, label: str | None, n: int) -> list[Finding]:
-    cache = options.cache_of(settings)
-    try:
+    async with options.open_cache(settings) as cache:
         if post_id is not None:
             finding = await cache.get(post_id)
             return [] if finding is None else [finding]
         return await cache.latest(label, n)
-    finally:
-        await cache.close()
 
 
 async def _follow(settings: Settings, label: str | None, as_json: bool) -> None:
@@ -117,25 +119,12 @@ async def _rebuild(settings: Settings) -> tuple[int, int]:
     from stream.cache_topics import read_entries
     from stream.cache_writer import fill
 
-    n_findings = n_alerts = 0
-
     def tell(topic: str, error: InvalidRecord) -> None:
         typer.echo(f"sitrep: skipped a record of {topic}: {error}", err=True)
 
-    async def counted() -> AsyncIterator[Entry]:
-        nonlocal n_findings, n_alerts
-        async for entry in read_entries(settings.kafka, options.topics_of(settings), on_unreadable=tell):
-            n_alerts += entry.label is None
-            n_findings += entry.label is not None
-            yield entry
-
-    cache = options.cache_of(settings)
-    try:
+    async with options.open_cache(settings) as cache:
         await cache.ping()
-        await fill(cache, counted())
-    finally:
-        await cache.close()
-    return n_findings, n_alerts
+        return await fill(cache, read_entries(settings.kafka, options.topics_of(settings), on_unreadable=tell))
 
 
 def _show(finding: Finding, *, as_json: bool, in_full: bool) -> None:

@@ -70,18 +70,22 @@ def up(
 ) -> None:
     """Start Kafka and Redis for trying, on free ports of this machine only, until `sitrep down`."""
     from deploy.embedded import up as start
+    from workers.settings import without_password
 
     _check_kafka_home(kafka, kafka_home)
     if kafka is not None and redis is not None:
         raise typer.BadParameter("with both --kafka and --redis there is nothing to start: leave out what you lack")
+    options.read_settings(kafka=kafka, redis=redis)  # a wrong address is told before anything starts
     found = start(state_dir, kafka=kafka, redis=redis, kafka_home=kafka_home)
     services = found.services
+    shown = without_password(services.redis)
+    note = "" if shown == services.redis else "  (with the password for ***)"
     typer.echo("already running" if found.already_running else "started")
     typer.echo(f"  Kafka  {services.kafka}")
-    typer.echo(f"  Redis  {services.redis}")
+    typer.echo(f"  Redis  {shown}")
     typer.echo(f"  data   {services.data_dir}")
-    typer.echo("Next, in this shell:")
-    typer.echo(f"  export SITREP_KAFKA={services.kafka} SITREP_REDIS={services.redis}")
+    typer.echo(f"Next, in this shell:{note}")
+    typer.echo(f"  export SITREP_KAFKA={services.kafka} SITREP_REDIS={shown}")
     typer.echo("  sitrep topics create && sitrep worker")
 
 

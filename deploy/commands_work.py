@@ -69,7 +69,7 @@ def replay(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after N posts.")] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for every outcome, then report latencies and the ledger.")
+        bool, typer.Option("--wait", help="Wait for the outcome of each, then report latencies and the ledger.")
     ] = False,
     kafka: options.Kafka = None,
     prefix: options.Prefix = None,
@@ -78,7 +78,8 @@ def replay(
 ) -> None:
     """Send the posts of a file to the posts topic, and report how many per second.
 
-    With `--wait` it exits 1 when the ledger does not balance.
+    Exits 1 when a post was left out because it is larger than the topic takes, with `--wait` also when the ledger
+    does not balance; posts of others that have no outcome yet do not count.
     """
     from deploy.replaying import Replay
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 from deploy.child_process import Child, end, is_alive, spawn
 from deploy.embedded import free_port
 from deploy.failure import CommandFailed
+from workers.settings import in_environment
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 # not `-m`: that would look for our packages in the folder the user happens to be in
@@ -102,13 +103,12 @@ def crew(n_workers: int, *, flags: Mapping[str, Any], config_file: Path | None, 
             port = free_port()
             settings = {**flags, "web_host": "127.0.0.1", "web_port": port}
             command = [sys.executable, "-P", "-c", _MAIN, str(_ROOT), "worker"]
-            for name, value in settings.items():
-                command += ["--set", f"{name}={value}"]
             if config_file is not None:
                 command += ["--config", str(config_file)]
             log_file = logs / f"worker-{number}.log"
             log_file.unlink(missing_ok=True)
-            child = spawn(f"worker {number}", command, log_file=log_file, die_with_parent=True)
+            with in_environment(settings):  # anybody may read a command line, and the password in it
+                child = spawn(f"worker {number}", command, log_file=log_file, die_with_parent=True)
             workers.append(Worker(child=child, url=f"http://127.0.0.1:{port}", log_file=log_file))
         yield Crew(workers)
     finally:

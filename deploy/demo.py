@@ -22,7 +22,7 @@ from deploy.exhibit import Exhibit
 from deploy.failure import CommandFailed
 from deploy.feeding import feed
 from deploy.live import View, view_for
-from deploy.options import cache_of, topics_of
+from deploy.options import open_cache, topics_of
 from deploy.page_server import serve
 from deploy.render import safe
 from deploy.sample_posts import SAMPLES_FOLDER
@@ -31,7 +31,7 @@ from stream.ledger import Ledger, read_ledger
 from stream.reader import tail_topic
 from stream.records import DeadLetter
 from stream.topics import create_topics
-from workers.settings import Settings, load_settings
+from workers.settings import Settings, load_settings, without_password
 
 _READY_S: Final = 120.0
 _STALL_S: Final = 60.0
@@ -102,7 +102,7 @@ class Demo:
         team = cleanup.enter_context(crew(self.n_workers, flags=flags, config_file=self.config_file, logs=exhibit.logs))
         board = Board(topics=topics)
         with view_for(board) as view:
-            view.say(f"Kafka {services.kafka}, Redis {services.redis}; the worker loads its model")
+            view.say(f"Kafka {services.kafka}, Redis {without_password(services.redis)}; the worker loads its model")
             asyncio.run(self._session(settings, board, view, team, exhibit))
             _ignore_signals()
             if self._signal is not None and not self._begun:
@@ -198,7 +198,7 @@ class Demo:
     ) -> None:
         self._staying = True
         with serve(exhibit.folder) as url:
-            own = f"--kafka {settings.kafka} --redis {settings.redis} --prefix {settings.prefix}"
+            own = f"--kafka {settings.kafka} --redis {without_password(settings.redis)} --prefix {settings.prefix}"
             view.say("Ctrl-C ends")
             view.note(f"page:          {url}")
             view.note(f"metrics:       {team.workers[0].url}/metrics")
@@ -250,12 +250,9 @@ class Demo:
 
 
 async def _reach_redis(settings: Settings) -> None:
-    """Raise redis' own error now; a worker would wait for it."""
-    cache = cache_of(settings)
-    try:
+    """Raise now what is wrong with it; a worker would wait for it."""
+    async with open_cache(settings) as cache:
         await cache.ping()
-    finally:
-        await cache.close()
 
 
 async def _ledger(settings: Settings, board: Board) -> Ledger | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from redis.exceptions import RedisError
+
     from stream.cache import FindingCache
     from stream.topics import Topics
     from workers.settings import Settings
@@ -87,3 +91,37 @@ def cache_of(settings: Settings) -> FindingCache:
         ttl_s=settings.finding_ttl_s,
         latest_per_class=settings.latest_per_class,
     )
+
+
+@asynccontextmanager
+async def open_cache(settings: Settings) -> AsyncIterator[FindingCache]:
+    """Yield the cache of this installation and close it after; errors of Redis name its address.
+
+    Raises:
+        CommandFailed: Redis does not answer, or refuses.
+    """
+    from redis.exceptions import RedisError
+
+    from deploy.failure import CommandFailed
+
+    cache = cache_of(settings)
+    try:
+        yield cache
+    except RedisError as error:
+        raise CommandFailed(redis_failure(error, settings.redis)) from error
+    finally:
+        await cache.close()
+
+
+def redis_failure(error: RedisError, url: str | None = None) -> str:
+    """Return what to tell the user: a Redis that answers with an error need not be started."""
+    from redis import exceptions
+
+    from workers.settings import without_password
+
+    name = "Redis" if url is None else f"Redis at {without_password(url)}"
+    silent = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)
+    refused = exceptions.AuthenticationError | exceptions.AuthorizationError | exceptions.BusyLoadingError
+    if silent and not isinstance(error, refused):
+        return f"{name} does not answer: {error}: start it or give another address (--redis)"
+    return f"{name} refuses: {error}: check the URL (--redis)"

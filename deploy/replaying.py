@@ -5,36 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-from msgspec import Struct
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from deploy.failure import CommandFailed
+from deploy.awaiting import outcome_ends, wait_for_outcomes
 from deploy.options import topics_of
+from deploy.render import safe
 from stream.errors import BrokerUnavailable
 from stream.feeds import FeedCounts, ReplayCounts, read_feed, replay
-from stream.ledger import Ledger, read_ledger
-from stream.reader import Bounds, read_batches, topic_bounds
-from stream.records import Timestamp
-from stream.topics import Topics, check_topics
+from stream.headers import Headers
+from stream.ledger import read_ledger
+from stream.outbox import Outgoing
+from stream.topics import check_topics
 from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_POLL_S: Final = 0.5
 _STOP_S: Final = 5.0
-_PATIENCE_S: Final = 120.0  # without any new outcome
+_N_NAMED: Final = 5
 
 
 @asynccontextmanager
@@ -64,8 +64,56 @@ async def post_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
             log.warning("the producer of %s could not be closed in time", settings.kafka)
 
 
-class _Timed(Struct):
-    accepted_at: Timestamp
+class _Noting:
+    """Sends through a producer, and keeps what only its answers tell: where records lie, which were too large."""
+
+    def __init__(self, producer: AIOKafkaProducer, *, keep_places: bool) -> None:
+        self.places: defaultdict[int, set[int]] = defaultdict(set)  # offsets by partition
+        self.too_large: list[str] = []
+        self._producer = producer
+        self._keep_places = keep_places
+
+    async def send(
+        self, topic: str, value: bytes | None = None, key: bytes | None = None, *, headers: Headers
+    ) -> asyncio.Future[object]:
+        try:
+            delivery: asyncio.Future[object] = await self._producer.send(topic, value=value, key=key, headers=headers)
+        except MessageSizeTooLargeError:
+            self.too_large.append(_name(key))
+            raise
+        delivery.add_done_callback(partial(self._delivered, key))
+        return delivery
+
+    def _delivered(self, key: bytes | None, delivery: asyncio.Future[Any]) -> None:
+        error = None if delivery.cancelled() else delivery.exception()
+        if isinstance(error, MessageSizeTooLargeError):
+            self.too_large.append(_name(key))
+        elif error is None and not delivery.cancelled() and self._keep_places:
+            place = delivery.result()
+            self.places[place.partition].add(place.offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Left:
+    """Rows of a table that were left out, the first is row 1, and ids of posts without their image, by reason."""
+
+    empty: list[str] = field(default_factory=list)
+    without_image: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _noted(records: Iterator[Outgoing], counts: FeedCounts, left: _Left) -> Iterator[Outgoing]:
+    """Yield the records; the feed only counts what it leaves out, and this says which."""
+    while True:
+        n_rows, n_empty = counts.n_posts + counts.n_empty, counts.n_empty
+        n_images, images = counts.images_left_out.total(), counts.images_left_out.copy()
+        record = next(records, None)
+        left.empty.extend(f"row {n_rows + number}" for number in range(1, counts.n_empty - n_empty + 1))
+        if record is None:
+            return
+        if counts.images_left_out.total() > n_images:
+            for reason in counts.images_left_out - images:
+                left.without_image[reason].append(_name(record.key))
+        yield record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,80 +128,54 @@ class Replay:
     wait: bool
 
     async def run(self) -> bool:
-        """Send, report, wait if asked; return False when the ledger does not balance."""
+        """Send, report, wait if asked; return False when posts were left out, or the ledger does not balance.
+
+        Posts of others that wait for their outcome do not count.
+        """
         topics = topics_of(self.settings)
-        counts = FeedCounts()
+        counts, left = FeedCounts(), _Left()
         records = read_feed(
             self.file, images_dir=self.images, max_image_bytes=self.settings.max_record_bytes // 2, counts=counts
         )
         await check_topics(self.settings.kafka, topics.all())
-        before = await self._outcome_bounds(topics)
+        before = await outcome_ends(self.settings.kafka, topics)
         console = Console(soft_wrap=True)
         start = time.monotonic()
         async with post_producer(self.settings) as producer:
+            noting = _Noting(producer, keep_places=self.wait)
             with _progress() as progress:
                 task = progress.add_task("sending", total=self._n_expected())
                 done = await replay(
-                    producer,
+                    noting,
                     topics.posts.name,
-                    islice(records, self.limit),
+                    _noted(islice(records, self.limit), counts, left),
                     rate_per_s=self.rate_per_s,
                     on_sent=lambda _: progress.advance(task),
                     stall_s=self.settings.publish_timeout_s,
                 )
                 progress.update(task, total=done.n_sent)
-        _report(console, done, counts)
+        _report(console, done, counts, left, noting.too_large)
         if not self.wait:
-            return True
-        ledger = await self._outcomes(topics, before, done.n_sent)
+            return not done.n_too_large
+        with _progress() as progress:
+            task = progress.add_task("outcomes", total=done.n_sent)
+            latencies_s = await wait_for_outcomes(
+                self.settings.kafka,
+                topics,
+                noting.places,
+                since=before,
+                on_progress=lambda n: progress.update(task, completed=n),
+            )
         elapsed_s = time.monotonic() - start
         console.print(f"every outcome after {elapsed_s:.1f} s: {done.n_sent / elapsed_s:,.1f} posts/s end to end")
-        latencies = await self._latencies_s(topics, before[topics.findings.name])
-        if latencies:
-            p50, p99 = (latencies[int(share * (len(latencies) - 1))] for share in (0.5, 0.99))
-            console.print(f"end-to-end latency of {len(latencies):,} findings: p50 {p50:.3f} s, p99 {p99:.3f} s")
+        if latencies_s:
+            p50, p99 = (latencies_s[int(share * (len(latencies_s) - 1))] for share in (0.5, 0.99))
+            console.print(f"end-to-end latency of {len(latencies_s):,} findings: p50 {p50:.3f} s, p99 {p99:.3f} s")
+        ledger = await read_ledger(self.settings.kafka, topics)
         console.print(ledger.summary(), highlight=False)
-        return ledger.balanced
-
-    async def _outcomes(self, topics: Topics, before: dict[str, dict[int, Bounds]], n_sent: int) -> Ledger:
-        n_seen, last_progress = 0, time.monotonic()
-        with _progress() as progress:
-            task = progress.add_task("outcomes", total=n_sent)
-            while True:
-                after = await self._outcome_bounds(topics)
-                n_now = sum(
-                    after[topic][partition].end - bound.end
-                    for topic, bounds in before.items()
-                    for partition, bound in bounds.items()
-                )
-                progress.update(task, completed=min(n_now, n_sent))
-                if n_now > n_seen:
-                    n_seen, last_progress = n_now, time.monotonic()
-                if n_now >= n_sent:
-                    ledger = await read_ledger(self.settings.kafka, topics)
-                    if not ledger.missing:
-                        return ledger
-                if time.monotonic() - last_progress > _PATIENCE_S:
-                    raise CommandFailed(
-                        f"no outcome for {_PATIENCE_S:g} s, {n_seen} of {n_sent} so far: is a worker running? "
-                        "(`sitrep ledger check` tells which posts are missing)"
-                    )
-                await asyncio.sleep(_POLL_S)
-
-    async def _outcome_bounds(self, topics: Topics) -> dict[str, dict[int, Bounds]]:
-        names = (topics.findings.name, topics.duplicates.name, topics.dead_letters.name)
-        return {name: await topic_bounds(self.settings.kafka, name) for name in names}
-
-    async def _latencies_s(self, topics: Topics, before: dict[int, Bounds]) -> list[float]:
-        """Return the seconds from accepted to published of the findings since, sorted."""
-        decoder = msgspec.json.Decoder(_Timed)
-        latencies = []
-        ends = {partition: bound.end for partition, bound in before.items()}
-        async for batch in read_batches(self.settings.kafka, topics.findings.name, from_offsets=ends):
-            for record in batch:
-                accepted_s = decoder.decode(record.value).accepted_at.timestamp()
-                latencies.append(record.timestamp / 1000 - accepted_s)
-        return sorted(latencies)
+        if ledger.missing:
+            console.print(f"the {len(ledger.missing)} missing are not of this file: `sitrep ledger check` names them")
+        return not (done.n_too_large or ledger.extra or ledger.differing)
 
     def _n_expected(self) -> int | None:
         """Return about how many posts the file holds; lines are quicker to count than posts."""
@@ -178,14 +200,27 @@ def _progress() -> Progress:
     )
 
 
-def _report(console: Console, done: ReplayCounts, counts: FeedCounts) -> None:
+def _report(console: Console, done: ReplayCounts, counts: FeedCounts, left: _Left, too_large: list[str]) -> None:
     speed = done.n_sent / done.elapsed_s if done.elapsed_s else 0.0
     console.print(f"sent {done.n_sent:,} posts in {done.elapsed_s:.2f} s: {speed:,.1f} posts/s")
+
+    def tell(line: str, names: list[str]) -> None:
+        console.print(f"{line}: {_few(names)}", markup=False, highlight=False)
+
     if done.n_too_large:
-        console.print(f"left out: {done.n_too_large} posts larger than the topic takes (max_record_bytes)")
+        tell(f"left out: {done.n_too_large} posts larger than the topic takes (max_record_bytes)", too_large)
     if counts.n_empty:
-        console.print(f"left out: {counts.n_empty} rows with neither text nor a usable image")
+        tell(f"left out: {counts.n_empty} rows with neither text nor a usable image", left.empty)
     for reason, n in counts.images_left_out.most_common():
-        console.print(f"sent without their image: {n} posts ({reason})")
+        tell(f"sent without their image: {n} posts ({reason})", left.without_image[reason])
     if done.late_s > 1:
         console.print(f"fell up to {done.late_s:.1f} s behind the wanted rate")
+
+
+def _name(key: bytes | None) -> str:
+    return "a post without an id" if key is None else safe(key.decode("utf-8", "replace"))
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
+    return ", ".join(names[:_N_NAMED]) + more

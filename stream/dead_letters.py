@@ -65,12 +65,14 @@ class Wanted:
 class Replayed:
     """What a replay did: ids that went back now, that had gone back before, and that are left.
 
-    Left are letters of other topics, and those whose bytes were too large to be kept with them.
+    Left are letters of other topics, and those whose bytes were too large to be kept with them; `failed_again`
+    are those left that had failed too often.
     """
 
     sent: tuple[str, ...]
     before: tuple[str, ...]
     left: tuple[str, ...]
+    failed_again: tuple[str, ...] = ()
 
 
 def is_marker(record: KafkaRecord) -> bool:
@@ -117,11 +119,12 @@ async def list_dead_letters(bootstrap: str, topic: str, wanted: Wanted | None = 
 
 
 async def replay_dead_letters(
-    bootstrap: str, topic: str, wanted: Wanted, *, targets: frozenset[str], max_record_bytes: int
+    bootstrap: str, topic: str, wanted: Wanted, *, targets: frozenset[str], max_record_bytes: int, max_attempts: int = 1
 ) -> Replayed:
     """Put the wanted dead letters back on their topics, unless they went back before.
 
-    Letters that came from a topic which is not among `targets`, or without bytes, stay where they are.
+    Letters that came from a topic which is not among `targets`, or without bytes, stay where they are. So do those
+    whose post failed more than `max_attempts` times, unless their id is wanted: it would fail again, for ever.
 
     Returns after the broker has confirmed them. Stopped halfway, it may be called again: what went
     back stays marked.
@@ -147,7 +150,11 @@ async def replay_dead_letters(
     try:
         stored = await list_dead_letters(bootstrap, topic, wanted)
         ours = [entry for entry in stored if entry.letter.origin.topic in targets and not _omitted(entry.letter)]
-        todo = [entry for entry in ours if not entry.replayed]
+
+        def spent(letter: DeadLetter) -> bool:
+            return letter.attempt > max_attempts and letter.id not in wanted.ids
+
+        todo = [entry for entry in ours if not entry.replayed and not spent(entry.letter)]
         for start in range(0, len(todo), _LETTERS_PER_TRANSACTION):
             await _send_back(producer, topic, todo[start : start + _LETTERS_PER_TRANSACTION])
     except (ProducerFenced, IllegalOperation) as error:
@@ -160,6 +167,7 @@ async def replay_dead_letters(
         sent=tuple(entry.letter.id for entry in todo),
         before=tuple(entry.letter.id for entry in ours if entry.replayed),
         left=tuple(entry.letter.id for entry in stored if entry not in ours),
+        failed_again=tuple(entry.letter.id for entry in ours if not entry.replayed and spent(entry.letter)),
     )
 
 

@@ -5,6 +5,7 @@ Sources: CloudEvents 1.0 Kafka protocol binding (binary mode), W3C Trace Context
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ MAX_TRACE_BYTES: Final = 4_096  # W3C asks for 512; what is longer would travel 
 
 _OURS: Final = frozenset({REASON, STAGE, ATTEMPT, FAILED_AT, POST_ORIGIN, REPLAYED, VALUE_OMITTED})
 _MAX_DIGITS: Final = 18
+# W3C Trace Context: version, trace id, parent id, flags; version ff and ids of zeros are not valid
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class KafkaRecord(Protocol):
@@ -94,14 +97,18 @@ def cloudevent_headers(
 
 
 def trace_context(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
-    """Return the trace context among the headers, to be carried on unchanged, unless it is too long for that."""
+    """Return the trace context among the headers, to be carried on unchanged; none without a valid `traceparent`.
+
+    A `tracestate` that is too long to be carried on, or no ASCII, is left out.
+    """
     if not headers:
         return {}
-    return {
-        name: value.decode("ascii", "replace")
+    found = {
+        name: value.decode("ascii")
         for name, value in headers
-        if name in TRACE_HEADERS and value and len(value) <= MAX_TRACE_BYTES
+        if name in TRACE_HEADERS and value and len(value) <= MAX_TRACE_BYTES and value.isascii()
     }
+    return found if _TRACEPARENT.fullmatch(found.get("traceparent", "")) else {}
 
 
 def rfc3339(time: datetime) -> str:
@@ -168,7 +175,6 @@ def parse_dead_letter(record: KafkaRecord) -> DeadLetter:
     def text(name: str) -> str:
         return first_header(headers, name) or "unknown"
 
-    failed_at = first_header(headers, FAILED_AT)
     origin = Origin(
         topic=text(f"{ERROR_PREFIX}topic"),
         partition=_number(first_header(headers, f"{ERROR_PREFIX}partition")) or 0,
@@ -182,11 +188,19 @@ def parse_dead_letter(record: KafkaRecord) -> DeadLetter:
         origin=origin,
         stage=text(STAGE),
         attempt=attempt(headers),
-        failed_at=datetime.fromisoformat(failed_at) if failed_at else None,
+        failed_at=_moment(first_header(headers, FAILED_AT)),
         key=record.key,
         value=record.value,
         headers=original_headers(headers),
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    """The time in a header that anybody may have written, None where there is none."""
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _number(text: str | None) -> int | None:

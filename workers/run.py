@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +42,11 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
         StreamError: the topics are not there, or `exactly_once` is set and the broker has no transactions.
         Exception: what the running worker ended of; it was logged where it happened.
     """
+    with _interrupt_ends_at_once():
+        return _run(settings, stage=stage, classifier=classifier)
+
+
+def _run(settings: Settings, *, stage: Stage, classifier: Classifier | None) -> int:
     wanted = topics(
         prefix=settings.prefix, n_partitions=settings.partitions, max_record_bytes=settings.max_record_bytes
     )
@@ -73,6 +81,16 @@ def run_worker(settings: Settings, *, stage: Stage, classifier: Classifier | Non
     if app.failure is not None:
         raise app.failure
     return code if isinstance(code, int) else 1
+
+
+@contextmanager
+def _interrupt_ends_at_once() -> Iterator[None]:
+    """End the process with 130 on SIGINT until Faust handles it: a KeyboardInterrupt inside a `__del__` is lost."""
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_folder(image_folder: str) -> None:

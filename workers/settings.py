@@ -6,8 +6,10 @@ Nothing else in the project reads the environment.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # thirty years: whatever is longer, as `inf` is, breaks some clock
 Wait = Annotated[float, Meta(ge=0, le=1e9)]
 
+_PASSWORD: Final = re.compile(r"(\w+://)([^:@/\s]*:)?.*(?=@)|([?&]password=)[^&\s'\"]*")
 _OWN_FLAGS: Final = ("kafka", "redis", "prefix", "checkpoint")  # the others are given by --set
 
 
@@ -37,9 +40,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     kafka: Annotated[str, Meta(min_length=1, description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]")] = (
         "127.0.0.1:9092"
     )
-    redis: Annotated[str, Meta(pattern="^(redis|rediss|unix)://", description="Redis URL")] = "redis://127.0.0.1:6379/0"
+    redis: Annotated[
+        str,
+        Meta(
+            pattern="^(redis|rediss|unix)://",
+            description="Redis URL",
+            extra={"form": "write redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix://PATH"},
+        ),
+    ] = "redis://127.0.0.1:6379/0"
     prefix: Annotated[
-        str, Meta(pattern=r"^[a-zA-Z0-9._-]*\Z", description="prefix of topics, consumer groups and Redis keys")
+        str,
+        Meta(
+            pattern=r"^[a-zA-Z0-9._-]*\Z",
+            description="prefix of topics, consumer groups and Redis keys",
+            extra={"form": "write only A-Z, a-z, 0-9, dot, _ and -"},
+        ),
     ] = "sitrep."
     instance: Annotated[
         str,
@@ -47,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             pattern=r"^[a-zA-Z0-9._-]{0,200}\Z",
             description="the worker's name in its consumer group, which no other may have: started again under it after"
             " a crash, it takes its partitions back at once; empty: host name and web_port",
+            extra={"form": "write at most 200 of A-Z, a-z, 0-9, dot, _ and -"},
         ),
     ] = ""
     partitions: Annotated[Positive, Meta(description="partitions of new topics")] = 12
@@ -144,12 +160,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     finding_ttl_s: Annotated[Seconds, Meta(description="how long Redis keeps a finding")] = 604_800.0
     latest_per_class: Annotated[Positive, Meta(description="findings kept in each Redis index")] = 1_000
     cache_buffer: Annotated[Positive, Meta(description="findings kept for Redis while it is away")] = 10_000
-    web_host: Annotated[str, Meta(description="address of metrics and health")] = "127.0.0.1"
+    web_host: Annotated[str, Meta(min_length=1, description="address of metrics and health")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65_535, description="port of metrics and health; 0: a free one")] = 6066
     ready_stall_s: Annotated[
         Seconds, Meta(description="not ready when there is lag and no batch finished for so long")
     ] = 60.0
-    log_level: Annotated[str, Meta(pattern=r"^(debug|info|warning|error)\Z", description="log level")] = "info"
+    log_level: Annotated[
+        str,
+        Meta(
+            pattern=r"^(debug|info|warning|error)\Z",
+            description="log level",
+            extra={"form": "write debug, info, warning or error"},
+        ),
+    ] = "info"
 
 
 class Sourced(Struct, frozen=True, kw_only=True):
@@ -181,12 +204,12 @@ def explain_settings(
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> list[Sourced]:
-    """Return every setting with its value, where that came from, and what it is for."""
+    """Return every setting with its value, the password left out, where that came from, and what it is for."""
     settings, sources = _load(flags, environ=environ, file=file)
     return [
         Sourced(
             name=name,
-            value=getattr(settings, name),
+            value=without_password(settings.redis) if name == "redis" else getattr(settings, name),
             source=sources.get(name, "default"),
             description=description(name),
         )
@@ -196,15 +219,33 @@ def explain_settings(
 
 def description(name: str) -> str:
     """Return what the setting is for."""
+    return str((_info(name).extra_json_schema or {}).get("description", ""))
+
+
+def without_password(text: str) -> str:
+    """Return the text with `***` for the password of a URL in it: up to the last `@` of the line, to be sure."""
+    return _PASSWORD.sub(r"\1\2\3***", text)
+
+
+@contextmanager
+def in_environment(values: Mapping[str, Any]) -> Iterator[None]:
+    """Hand the settings on to the processes that are started in the block; for the main thread."""
+    given = {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+    before = {name: os.environ[name] for name in given if name in os.environ}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _info(name: str) -> Any:
     for field in msgspec.inspect.type_info(Settings).fields:  # type: ignore[attr-defined]
         if field.name == name:
-            return str(_description(field.type))
+            return field.type
     raise SettingsError(f"there is no setting {name!r}: `sitrep config` lists them")
-
-
-def _description(info: Any) -> str:
-    extra = getattr(info, "extra_json_schema", None) or {}
-    return str(extra.get("description", ""))
 
 
 def _load(
@@ -235,13 +276,26 @@ def _check(name: str, value: Any, source: str) -> None:
     try:
         msgspec.convert({name: value}, Settings, strict=False)
     except msgspec.ValidationError as error:
-        why = str(error).partition(" - at ")[0]
-        raise SettingsError(f"{source}: {name} = {value!r} is not allowed: {why} ({description(name)})") from error
+        form = (_info(name).extra or {}).get("form")
+        why = form if form and isinstance(value, str) else str(error).partition(" - at ")[0]
+        raise SettingsError(
+            f"{source}: {name} = {_shown(name, value)} is not allowed: {why} ({description(name)})"
+        ) from error
     addresses = value.split(",") if name == "kafka" else [value] if name == "redis" else []
     for address in addresses:
         wrong = _wrong_address(address.strip(), is_url=name == "redis")
         if wrong is not None:
-            raise SettingsError(f"{source}: {name} = {value!r} is not allowed: {wrong} ({description(name)})")
+            raise SettingsError(
+                f"{source}: {name} = {_shown(name, value)} is not allowed: {wrong} ({description(name)})"
+            )
+
+
+def _shown(name: str, value: Any) -> str:
+    if name != "redis" or not isinstance(value, str):
+        return repr(value)
+    if "://" not in value and "@" in value:  # no URL, but there may be a password in it
+        return repr(f"***@{value.rpartition('@')[2]}")
+    return repr(without_password(value))
 
 
 def _wrong_address(address: str, *, is_url: bool) -> str | None:
@@ -250,11 +304,14 @@ def _wrong_address(address: str, *, is_url: bool) -> str | None:
         parts = urlsplit(address if is_url else f"//{address}")
         port = parts.port
     except ValueError as error:
+        if is_url and "@" in address:  # what is taken for a port may be the rest of a password
+            return "host or port is wrong: percent-encode what is special in a password, / as %2F"
         return str(error)
     if is_url:
         database = parts.path.removeprefix("/")
         if parts.scheme != "unix" and database and not database.isdecimal():
-            return f"the database {database!r} is no number: write redis://HOST:PORT/0"
+            shown = "" if "@" in database else f" {database!r}"
+            return f"the database{shown} is no number: write redis://HOST:PORT/0"
         return None
     if not parts.hostname or port is None or parts.netloc != address:
         return f"{address!r} is not HOST:PORT"
@@ -262,6 +319,8 @@ def _wrong_address(address: str, *, is_url: bool) -> str | None:
 
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
+    if path.is_dir():
+        raise SettingsError(f"settings file {path} is a folder: rename it, or name a file by --config FILE")
     if not path.is_file():
         if required or path.exists():
             raise SettingsError(f"there is no settings file {path}: create it, or do not name it")

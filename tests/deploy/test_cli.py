@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import main
+from deploy.embedded import EmbeddedServices, Up
 from model.testing import tiny_checkpoint
 from stream.records import Finding, decode
 from workers.settings import Settings
@@ -69,6 +70,14 @@ def test_start_imports_nothing_heavy() -> None:
         (["wroker"], 2, "wroker"),
         (["worker", "--stage", "half"], 2, "half"),
         (["demo", "--posts", "0"], 2, "--posts"),
+        (["findings", "-n", "0"], 2, "'-n': Input should be greater than or equal to 1 (given: 0)"),
+        (["replay", "posts.jsonl", "--rate", "nan"], 2, "(given: nan)"),
+        (["ledger", "check", "--wait", "nan"], 2, "(given: nan)"),
+        (["schemas", "--out", "file"], 1, "file is a file: give a folder"),
+        (["up", "--dir", "file"], 1, "file is a file: give a folder"),
+        (["up", "--dir", "file/below"], 1, "file/below lies below a file: give a folder"),
+        (["up", "--kafka", "garbage"], 2, "'garbage' is not HOST:PORT"),
+        (["up", "--redis", "redis://:geheim@h:x"], 2, "redis://:***@h:x"),
         (["replay"], 2, "PATH"),
         (["topics", "create", "--set", "partitions"], 2, "NAME=VALUE"),
         (["topics", "create", "--set", "partitions=none"], 2, "partitions"),
@@ -113,6 +122,8 @@ def test_mistake_ends_in_one_line_that_names_it(
     arguments: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Non-zero exit, no traceback: 2 for wrong use, 1 for what could not be done."""
+    Path("file").write_text("")
+
     actual, _, err = run(capsys, *arguments)
 
     assert actual == code
@@ -131,6 +142,99 @@ def test_recipe_for_the_cpu_is_taken_on_a_machine_with_a_gpu(
 
     assert code == 1
     assert "no folder crisismmd" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["config"], 0),
+        (["config", "--json"], 0),
+        (["findings"], 1),
+        (["findings", "--debug"], 1),
+        (["findings", "--set", "linger_s=none"], 2),
+    ],
+)
+@pytest.mark.parametrize("end", ["", "?colour=red", "/first"])
+def test_password_of_redis_is_never_shown(
+    arguments: list[str], code: int, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is it in a traceback, which goes into bug reports."""
+    actual, out, err = run(capsys, *arguments, "--redis", f"redis://:geheim@{NOBODY}{end}")
+
+    assert actual == (2 if end == "/first" else code)
+    assert "geheim" not in out + err
+    assert "redis://:***@" in out + err or "linger_s" in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("ResponseError", "refuses: no: check the URL (--redis)"),
+        ("AuthenticationError", "refuses: no: check the URL (--redis)"),
+        ("ConnectionError", "does not answer: no: start it or give another address (--redis)"),
+        ("TimeoutError", "does not answer: no: start it or give another address (--redis)"),
+    ],
+)
+def test_redis_that_answers_with_an_error_need_not_be_started(
+    kind: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The URL is what is wrong then."""
+    from redis import exceptions
+
+    async def latest(*_: object) -> list[Finding]:
+        raise getattr(exceptions, kind)("no")
+
+    monkeypatch.setattr("stream.cache.FindingCache.latest", latest)
+
+    code, _, err = run(capsys, "findings", "--redis", "redis://:geheim@h:1/99")
+
+    assert (code, err) == (1, f"sitrep: Redis at redis://:***@h:1/99 {told}\n")
+
+
+def test_no_findings_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """But not to a program."""
+
+    async def latest(*_: object) -> list[Finding]:
+        return []
+
+    monkeypatch.setattr("stream.cache.FindingCache.latest", latest)
+
+    assert run(capsys, "findings") == (0, "no findings\n", "")
+    assert run(capsys, "findings", "--json") == (0, "", "")
+
+
+def test_rebuilt_cache_is_named_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def rebuilt(*_: object) -> tuple[int, int]:
+        return 2, 1
+
+    monkeypatch.setattr("deploy.commands_findings._rebuild", rebuilt)
+
+    code, out, _ = run(capsys, "cache", "rebuild", "--redis", "redis://:geheim@h:1/0")
+
+    assert (code, out) == (0, "2 findings and 1 alerts written to redis://:***@h:1/0\n")
+
+
+def test_up_does_not_show_the_password_of_redis(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line to copy says that it must be filled in."""
+    services = EmbeddedServices(
+        kafka="127.0.0.1:2",
+        redis="redis://:geheim@h:1/0",
+        children=[],
+        data_dir=Path(),
+        log_file=Path("log"),
+        temporary=False,
+    )
+    monkeypatch.setattr("deploy.embedded.up", lambda *_, **__: Up(services=services, already_running=False))
+
+    code, out, _ = run(capsys, "up", "--redis", services.redis)
+
+    assert code == 0
+    assert "geheim" not in out
+    assert "SITREP_REDIS=redis://:***@h:1/0" in out and "with the password" in out
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

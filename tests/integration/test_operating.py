@@ -9,16 +9,22 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from deploy.cli import main
-from stream.headers import Cause, dead_letter_headers
-from stream.records import encode
+from deploy.replaying import Replay
+from stream.headers import ATTEMPT, Cause, dead_letter_headers
+from stream.reader import tail_topic
+from stream.records import Origin, Post, encode
 from tests.chaos.field import Field, Raw
 from tests.integration.conftest import OpenField
 from tests.stream.findings import alert, finding
+from workers.settings import load_settings
 
 pytestmark = pytest.mark.integration
 
@@ -80,12 +86,7 @@ def test_dead_letter_goes_back_to_a_topic_that_has_fewer_partitions_now(
     """Its topic may have been made anew since."""
     other = open_field("anew", partitions=2)
     topic = other.topics.posts.name
-    record = SimpleNamespace(
-        topic=topic, partition=7, offset=3, timestamp=0, timestamp_type=0, key=b"p", value=b"{}", headers=()
-    )
-    cause = Cause(reason="invalid", stage="prepare", error=ValueError("no text"))
-    letter = Raw(key=b"p", value=b"{}", headers=dead_letter_headers(record, cause), partition=0)
-    runner.run(other.feed([letter], topic=other.topics.dead_letters.name))
+    runner.run(other.feed([dead_letter(topic, partition=7, offset=3)], topic=other.topics.dead_letters.name))
 
     code, out, err = command("dead-letters", "replay", "--all", prefix=other.prefix)
 
@@ -93,6 +94,80 @@ def test_dead_letter_goes_back_to_a_topic_that_has_fewer_partitions_now(
     assert "1 put back" in out
     ends = runner.run(other.ends())
     assert ends[0] == 0 and ends[1] > 0
+
+
+def test_post_that_failed_again_goes_back_only_when_it_is_asked_for(
+    open_field: OpenField, runner: asyncio.Runner, command: Command
+) -> None:
+    """Else a poison post would go round with each `--all`."""
+    other = open_field("again", partitions=1)
+    topic = other.topics.posts.name
+    letters = [dead_letter(topic, offset=offset, attempt=offset) for offset in (1, 2, 3, 4)]
+    runner.run(other.feed(letters, topic=other.topics.dead_letters.name))
+
+    def replayed(*arguments: str) -> tuple[list[str], str]:
+        code, out, err = command("dead-letters", "replay", *arguments, prefix=other.prefix)
+        assert (code, err) == (0, "")
+        *lines, summary = out.splitlines()
+        return [line.removeprefix("put back  ") for line in lines if line.startswith("put back")], summary
+
+    assert replayed("--all") == ([f"{topic}-0-1"], "1 put back, 0 had been before, 3 left")
+    assert replayed("--all") == ([], "0 put back, 1 had been before, 3 left")
+    assert replayed("--reason", "invalid") == ([], "0 put back, 1 had been before, 3 left")
+    assert replayed("--id", f"{topic}-0-3") == ([f"{topic}-0-3"], "1 put back, 0 had been before, 0 left")
+    assert replayed("--all", "--max-attempts", "3") == ([f"{topic}-0-2"], "1 put back, 2 had been before, 1 left")
+    assert runner.run(other.ends())[0] > 0
+
+
+def test_post_that_is_too_large_fails_the_replay(open_field: OpenField, command: Command, tmp_path: Path) -> None:
+    """The others are sent, and it is named."""
+    other = open_field("large", partitions=1)
+    posts = [Post(id=f"p{number}", text="x" * (200_000 if number in (1, 3) else 9)) for number in range(5)]
+    file = tmp_path / "posts.jsonl"
+    file.write_bytes(b"\n".join(map(encode, posts)))
+
+    code, out, _ = command("replay", str(file), "--set", "max_record_bytes=1000", prefix=other.prefix)
+
+    assert code == 1
+    assert "sent 3 posts" in out
+    assert "left out: 2 posts larger than the topic takes (max_record_bytes): p1, p3\n" in out
+
+
+def test_replay_waits_for_its_own_posts_only(
+    open_field: OpenField, runner: asyncio.Runner, command: Command, tmp_path: Path
+) -> None:
+    """On a live feed some post of another is always without its outcome."""
+    other = open_field("live", partitions=1)
+    theirs = [Raw(key=b"theirs", value=b"{}", partition=0)]
+    runner.run(other.feed(theirs))
+    file = tmp_path / "posts.jsonl"
+    file.write_bytes(b"\n".join(encode(Post(id=f"p{number}", text="flood")) for number in range(3)))
+    settings = load_settings({"kafka": other.kafka, "prefix": other.prefix})
+    replay = Replay(settings=settings, file=file, images=None, rate_per_s=None, limit=None, wait=True)
+
+    stop = asyncio.Event()
+
+    async def answer() -> None:
+        async with aclosing(tail_topic(other.kafka, other.topics.posts.name)) as posts:
+            async for post in posts:
+                if stop.is_set():
+                    return
+                origin = Origin(topic=post.topic, partition=post.partition, offset=post.offset)
+                found = Raw(value=encode(msgspec.structs.replace(finding(post.offset), origin=origin)))
+                await other.feed(theirs)
+                await other.feed([found] * (post.key != b"theirs"), topic=other.topics.findings.name)
+
+    async def replayed() -> bool:
+        answering = asyncio.create_task(answer())
+        await asyncio.sleep(1)  # until it reads
+        try:
+            async with asyncio.timeout(30):
+                return await replay.run()
+        finally:
+            stop.set()
+            await answering
+
+    assert runner.run(replayed())
 
 
 def test_rebuilt_cache_has_all_but_what_is_no_finding(
@@ -104,7 +179,8 @@ def test_rebuilt_cache_has_all_but_what_is_no_finding(
     runner.run(other.feed(found, topic=other.topics.findings.name))
     runner.run(other.feed([Raw(value=encode(alert(1)))], topic=other.topics.alerts.name))
 
-    code, out, err = command("cache", "rebuild", "--redis", other.redis, prefix=other.prefix)
+    lasting = ["--redis", other.redis, "--set", "finding_ttl_s=1e9"]  # they are of some years ago
+    code, out, err = command("cache", "rebuild", *lasting, prefix=other.prefix)
 
     assert code == 0
     assert out.startswith("2 findings and 1 alerts written")
@@ -125,6 +201,13 @@ def test_id_of_a_stranger_cannot_steer_the_terminal(
     assert code == 1
     assert "\x1b" not in out and "\x07" not in out
     assert [line.split()[0] for line in out.splitlines()] == ["missing", "ledger:"]
+
+
+def dead_letter(topic: str, *, offset: int, partition: int = 0, attempt: int = 1) -> Raw:
+    headers = [(ATTEMPT, str(attempt).encode())]
+    record = SimpleNamespace(topic=topic, partition=partition, offset=offset, headers=headers)
+    cause = Cause(reason="invalid", stage="prepare", error=ValueError("no text"))
+    return Raw(key=b"p", value=b"{}", headers=dead_letter_headers(record, cause), partition=0)
 
 
 def worker(field: Field, *settings: str) -> tuple[int, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -49,6 +52,38 @@ def test_broker_without_transactions_ends_the_worker_before_it_starts(monkeypatc
     settings = load_settings({"exactly_once": "true"}, environ={})
     with pytest.raises(StreamError, match="no transactions"):
         run_worker(settings, stage="prepare")
+
+
+def test_interrupt_while_the_worker_starts_ends_it_wherever_it_comes() -> None:
+    """Python drops an exception that is raised inside a `__del__`: the worker would run on."""
+    program = """
+import os, signal, sys
+import workers.run
+from workers.settings import Settings
+
+class Interrupted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1_000):
+            pass
+
+def check(image_folder):
+    Interrupted()
+    sys.exit(3)
+
+workers.run._check_folder = check
+workers.run.run_worker(Settings(), stage="all")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_interrupt_is_handled_as_before_when_the_worker_did_not_start() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(StartError, match="nowhere"):
+        run_worker(Settings(image_folder="nowhere"), stage="all")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_mode_that_the_classifier_does_not_heed_is_refused() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from workers.settings import ENV_PREFIX, Settings, SettingsError, Sourced, explain_settings, load_settings
+from workers.settings import (
+    ENV_PREFIX,
+    Settings,
+    SettingsError,
+    Sourced,
+    explain_settings,
+    load_settings,
+    without_password,
+)
 
 DEFAULTS = Settings()
 
@@ -113,6 +121,7 @@ def test_text_of_the_environment_becomes_a_value(name: str, text: str, value: An
         ("web_port", "65536"),
         ("alert_threshold", "1.1"),
         ("log_level", "loud"),
+        ("web_host", ""),
     ],
 )
 def test_bad_value_is_named_with_its_source(name: str, value: str) -> None:
@@ -167,8 +176,63 @@ def test_file_that_the_environment_names_must_be_there(tmp_path: Path, monkeypat
         load_settings(environ={"SITREP_CONFIG": str(tmp_path / "none.toml")})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sitrep.toml").mkdir()
-    with pytest.raises(SettingsError, match=r"sitrep\.toml"):
+    with pytest.raises(SettingsError, match=r"sitrep\.toml is a folder: rename it"):
         load_settings(environ={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "form"),
+    [
+        ("log_level", "DEBUG", "write debug, info, warning or error"),
+        ("redis", "foo", "write redis://HOST:PORT/0"),
+        ("prefix", "a b", "write only A-Z, a-z, 0-9"),
+        ("instance", "a/b", "write at most 200 of A-Z, a-z, 0-9"),
+    ],
+)
+def test_form_of_a_value_is_told_in_words(name: str, value: str, form: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings({name: value}, environ={})
+    assert form in str(error.value)
+    assert "regex" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://:geheim@a:6379/0", "redis://:***@a:6379/0"),
+        ("rediss://me:geheim@a/0", "rediss://me:***@a/0"),
+        ("redis://geheim@a/0", "redis://***@a/0"),
+        ("redis://:geh@im/?#:geheim@a/0", "redis://:***@a/0"),
+        ("unix:///run/redis.sock?db=1&password=geheim", "unix:///run/redis.sock?db=1&password=***"),
+        ("'redis://:geheim@a/0' is no URL: leave it", "'redis://:***@a/0' is no URL: leave it"),
+    ],
+)
+def test_password_is_left_out_of_a_text(text: str, shown: str) -> None:
+    assert without_password(text) == shown
+
+
+def test_settings_are_explained_without_the_password() -> None:
+    explained = explain_settings({"redis": "redis://:geheim@a:6379/0"}, environ={})
+    assert sourced("redis", explained).value == "redis://:***@a:6379/0"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://:geheim@a",
+        ":geheim@a:6379",
+        "geheim@a",
+        "redis://:geheim@a:port",
+        "redis://:x/geheim@a",
+        "redis://:1/geheim@a",
+        "redis://:geheim@a/first",
+    ],
+)
+def test_bad_address_is_told_without_its_password(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"\*\*\*@a") as error:
+        load_settings({"redis": value}, environ={})
+    assert "geheim" not in str(error.value)
 
 
 @pytest.mark.parametrize(

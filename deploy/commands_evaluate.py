@@ -81,8 +81,16 @@ def evaluate(
         int, typer.Option("--batch", metavar="N", min=1, help="Posts read ahead.", rich_help_panel=_MEASURES)
     ] = 32,
     threads: Annotated[
-        int, typer.Option("--threads", metavar="N", min=0, help="CPU threads; 0: all.", rich_help_panel=_MEASURES)
-    ] = 0,
+        int,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=0,
+            max=1024,
+            help="CPU threads; 0: torch decides. With one, results are a worker's.",
+            rich_help_panel=_MEASURES,
+        ),
+    ] = 1,
     summary: Annotated[
         Path | None,
         typer.Option("--summary", metavar="FILE", help="Add the figures to it.", rich_help_panel=_SUMMARY),

@@ -36,7 +36,7 @@ def train(
         str | None, typer.Option("--device", metavar="NAME", help="cpu, cuda, ...; cuda where there is one.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads; torch decides.")
+        int | None, typer.Option("--threads", metavar="N", min=1, max=1024, help="CPU threads; torch decides.")
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -120,6 +120,7 @@ def explain(
         raise typer.BadParameter("give a text, or a picture with --image FILE", param_hint="TEXT")
     settings = options.read_settings(checkpoint=checkpoint, config=config_file, set_=set_)
     prepared = None if image is None else _prepare(image, settings)
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # a shell's bytes that are no UTF-8
     finding = _classify(text, prepared, settings)
     if as_json:
         typer.echo(encode(finding))

@@ -58,7 +58,7 @@ def load_corpus(folder: Path, held_out_events: Collection[str] = ()) -> Corpus:
     return Corpus(
         train=clean(train, test),
         disagreed=clean(data.disagreed_rows(folder), [*test, *dev]),
-        humaid=data.unique_texts(data.without(data.humaid_rows(folder, events), [*test, *dev])),
+        humaid=clean(data.humaid_rows(folder, events), [*test, *dev]),
         dev=dev,
         test=test,
         nepal=data.rationale_rows(folder, "nepal_earthquake_2015"),

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 # what a run adds to the summary under a key, and where that stands in its metrics
 _CLASSIFIED = {"accuracy": "accuracy", "macro_f1": "macro_f1"}
+_BASELINES = {
+    f"{measure}.{name}": f"rationales.baselines.{name}.{measure}"
+    for measure in ("token_f1", "auprc")
+    for name in ("all_words", "random_words", "first_words")
+}
 _ADDED: Mapping[str, Mapping[str, str]] = {
     "unconstrained": {"accuracy": "views.full.accuracy", "macro_f1": "views.full.macro_f1"},
     **{name: {"macro_f1": f"views.{name}.macro_f1"} for name in ("text_rationale_only", "image_rationale_only")},
     **{name: {"": f"explanation.{name}"} for name in ("macro_f1_drop", "comprehensiveness", "sufficiency", "aopc")},
-    "rationale_nepal_to_hagupit": {"token_f1": "token_f1", "iou_f1": "iou_f1", "auprc": "auprc"},
+    "rationale_nepal_to_hagupit": {"token_f1": "token_f1", "iou_f1": "iou_f1", "auprc": "auprc", **_BASELINES},
     "selected": {"words": "selected.words_humanitarian", "patches": "selected.patches_humanitarian"},
     "image_faithfulness": {"gain_over_rise": "image_faithfulness.gain_over_rise"},
     "calibration": {"ece": "ece"},
@@ -114,7 +119,7 @@ def _lookup(run: Mapping[str, Any], where: str, key: str) -> float:
 
 def _rows(run: Mapping[str, Any], where: str) -> int:
     """How many rows a figure was measured on."""
-    if where in ("token_f1", "iou_f1", "auprc"):
+    if where in ("token_f1", "iou_f1", "auprc") or where.startswith("rationales."):
         return int(run["rationales"]["n"])
     if where.startswith(("explanation.", "image_faithfulness.")) and where != "explanation.macro_f1_drop":
         return int(run[where.split(".")[0]]["n"])

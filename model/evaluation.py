@@ -50,7 +50,8 @@ class Judged:
     probs: npt.NDArray[np.float64]  # (5,) calibrated, from the rationale alone
     selection: Selection
     spans: tuple[TextSpan, ...]
-    marked: tuple[bool, ...] | None  # words that people marked; None where nobody did
+    selectable: tuple[bool, ...]  # words that may be evidence: no link, user name or bare punctuation
+    marked: tuple[bool, ...] | None  # words that people marked, selectable ones alone; None where nobody did
     looks: Looks | None
     at_budgets: tuple[npt.NDArray[np.float64], ...] | None  # (5,) each
 
@@ -126,6 +127,7 @@ def _judge(classifier: Stages, post: LabelledPost, image: Pixels | None, effort:
         probs=views.decide(classifier, example, selection),
         selection=selection,
         spans=merge_spans(words, selection),
+        selectable=tuple(word.selectable for word in words),
         marked=_marked(post, words),
         looks=explanation.look(classifier, example, selection) if effort.explain else None,
         at_budgets=at_budgets,

@@ -134,24 +134,32 @@ def _plausibility(judged: Sequence[Judged]) -> Metrics:
 
     Token-F1 and AUPRC are means over posts; IOU-F1 is that of the mean precision and recall of ERASER's match.
     """
-    dice = random.Random(_SEED)
-    ways: dict[str, Callable[[Judged], list[float]]] = {
-        "random_words": lambda one: [dice.random() for _ in one.selection.word_scores],
-        "first_words": lambda one: [-float(index) for index in range(len(one.selection.word_scores))],
-    }
     made: Metrics = {
         "rationales": {"n": len(judged), "marked_share": _mean(np.mean(one.marked or ()) for one in judged)}
     }
     made |= _agreement(judged, [[i in one.selection.words for i in range(len(one.marked or ()))] for one in judged])
     made["auprc"] = _mean(auprc(one.marked or (), one.selection.word_scores) for one in judged)
-    baselines: Metrics = {"all_words": _agreement(judged, [[True] * len(one.marked or ()) for one in judged])}
+    made["rationales"]["baselines"] = _baselines(judged)
+    return made
+
+
+def _baselines(judged: Sequence[Judged]) -> Metrics:
+    """Selections without a model, of words that may be evidence; as many of them as the classifier's, or all."""
+    dice = random.Random(_SEED)
+    ways: dict[str, Callable[[int], float]] = {
+        "all_words": lambda _: 1.0,
+        "random_words": lambda _: dice.random(),
+        "first_words": lambda index: 1.0 / (1 + index),
+    }
+    made: Metrics = {}
     for name, way in ways.items():
-        scores = [way(one) for one in judged]
-        chosen = [best(row, len(one.selection.words)) for row, one in zip(scores, judged, strict=True)]
-        selected = [[i in kept for i in range(len(row))] for row, kept in zip(scores, chosen, strict=True)]
-        baselines[name] = _agreement(judged, selected)
-        baselines[name]["auprc"] = _mean(auprc(one.marked or (), row) for one, row in zip(judged, scores, strict=True))
-    made["rationales"]["baselines"] = baselines
+        scores = [[way(i) if ok else -1.0 for i, ok in enumerate(one.selectable)] for one in judged]
+        sizes = [sum(one.selectable) if name == "all_words" else len(one.selection.words) for one in judged]
+        chosen = [best(row, size) for row, size in zip(scores, sizes, strict=True)]
+        made[name] = _agreement(
+            judged, [[i in kept for i in range(len(row))] for row, kept in zip(scores, chosen, strict=True)]
+        )
+        made[name]["auprc"] = _mean(auprc(one.marked or (), row) for one, row in zip(judged, scores, strict=True))
     return made
 
 

@@ -94,11 +94,16 @@ def _per_class(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
 
 def _selected(metrics: Mapping[str, Any]) -> str:
     chosen = metrics["selected"]
+    groups = {"": "of all posts", "_humanitarian": "of humanitarian posts"}
+    there = [suffix for suffix in groups if f"words{suffix}" in chosen]  # other tasks know no humanitarian posts
     rows = [
-        (unit, *("" if chosen[key] is None else f"{chosen[key]:.1%}" for key in (unit, f"{unit}_humanitarian")))
+        (
+            unit,
+            *("" if chosen[key] is None else f"{chosen[key]:.1%}" for key in (f"{unit}{suffix}" for suffix in there)),
+        )
         for unit in ("words", "patches")
     ]
-    shares = _table(("selected", "of all posts", "of humanitarian posts"), rows)
+    shares = _table(("selected", *(groups[suffix] for suffix in there)), rows)
     counts = [(f"`{name}`", str(count)) for name, count in metrics["fallbacks"].items()]
     return shares + ("\n\n" + _table(("fallback", "posts"), counts) if counts else "")
 

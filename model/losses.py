@@ -38,11 +38,6 @@ def contrastive_loss(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
-def distillation_loss(student_logits: Tensor, teacher_probs: Tensor) -> Tensor:
-    """Cross-entropy of the student against a teacher's probabilities, both (B, C)."""
-    return -(teacher_probs * student_logits.log_softmax(1)).sum(1).mean()
-
-
 def class_weights(labels: Tensor, n_classes: int, power: float = 0.5) -> Tensor:
     """Inverse frequency to a power, mean one over the classes."""
     counts = torch.bincount(labels[labels >= 0], minlength=n_classes).clamp(min=1).float()

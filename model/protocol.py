@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import crossval, fit_text, summary
+from model import crossval, evaluation_plots, fit_text, summary
 from model.corpus import Corpus
 from model.crossval import View, Views
 from model.data import TextRow
@@ -36,6 +37,7 @@ TASK_TEXT = (
     "{task}, text rationale only: official train split to those official test texts that no encoder has read,"
     " calibrated on the official dev split"
 )
+RELIABILITY = "reliability.png"
 _SCORES = ("macro_f1", "accuracy", "weighted_f1")
 
 
@@ -51,20 +53,26 @@ class Measured:
 def write_figures(
     path: Path, corpus: Corpus, texts: Texts, system: Views, dual: Views, whole: View, n_seeds: int
 ) -> None:
-    """Puts the system's figures, those of the larger tower in its place, and those without a rationale in the file."""
-    rows = [*system_figures(system, n_seeds), *whole_figures(system, whole, corpus, texts, n_seeds)]
+    """Puts the system's figures, those of the larger tower in its place, and those without a rationale in the file.
+
+    Beside it goes a reliability plot of the held-out probabilities of the first seed.
+    """
+    runs = _runs(system, n_seeds)
+    rows = [*system_figures(system, runs), *whole_figures(system, whole, corpus, texts, n_seeds)]
     rows += gap_figures(rows, dual, n_seeds)
     for one in rows:
         summary.add(path, one.key, one.runs, one.rows, FOLDS)
     for one in official_figures(corpus, texts):
         summary.add(path, one.key, one.runs, one.rows, OFFICIAL)
+    labels, probs = system.labels.numpy(), runs[0]["rationale"]
+    ece = calibration_error(labels, probs)
+    evaluation_plots.reliability_diagram(path.with_name(RELIABILITY), labels, probs, ece)
 
 
-def system_figures(views: Views, n_seeds: int) -> list[Measured]:
-    """Every held-out row is predicted once per seed, from its rationale, from everything, and without it."""
+def system_figures(views: Views, runs: Sequence[Mapping[str, Probs]]) -> list[Measured]:
+    """Of `crossval.cross_validate`'s runs, one per seed: from the rationale, from everything, and without it."""
     labels = views.labels.numpy()
     text_fusion = crossval.fit_text_fusion(views.text_dev, views.dev_labels)
-    runs = [crossval.cross_validate(views, seed) for seed in range(n_seeds)]
     both = [run["rationale"] for run in runs]
     drops = [_macro_f1(labels, run["full"]) - _macro_f1(labels, run["removed"]) for run in runs]
     comprehensive = [probability_drop(run["full"], run["removed"]) for run in runs]
@@ -72,6 +80,7 @@ def system_figures(views: Views, n_seeds: int) -> list[Measured]:
     n_rows = len(labels)
     return [
         *_by_pixels("rationale_only", views, both),
+        *_class_scores("rationale_only", labels, both),
         *_scores("text_rationale_only", labels, [apply_fusion(text_fusion, views.rationale.text, None)]),
         *_scores("image_rationale_only", labels, [run["image"] for run in runs]),
         Measured(key="calibration.ece", runs=[calibration_error(labels, probs) for probs in both], rows=n_rows),
@@ -85,7 +94,7 @@ def whole_figures(views: Views, whole: View, corpus: Corpus, texts: Texts, n_see
     """Without any rationale: a head of its own on whole images, the reader on whole texts, and the linear baseline."""
     labels = views.labels.numpy()
     shown = replace(views, rationale=whole, full=whole, removed=whole)
-    runs = [crossval.cross_validate(shown, seed) for seed in range(n_seeds)]
+    runs = _runs(shown, n_seeds)
     text_fusion = crossval.fit_text_fusion(read_whole(corpus.dev, texts), views.dev_labels)
     return [
         *_by_pixels("unconstrained", views, [run["rationale"] for run in runs]),
@@ -97,7 +106,7 @@ def whole_figures(views: Views, whole: View, corpus: Corpus, texts: Texts, n_see
 
 def gap_figures(system: Sequence[Measured], dual: Views, n_seeds: int) -> list[Measured]:
     """The larger tower under the same rationales, and how far the shipped one stays behind it, seed by seed."""
-    large = [replace(one, key=f"{one.key}.dual") for one in system_figures(dual, n_seeds)]
+    large = [replace(one, key=f"{one.key}.dual") for one in system_figures(dual, _runs(dual, n_seeds))]
     small = next(one for one in system if one.key == "rationale_only.macro_f1")
     gaps = [a - b for a, b in zip(large[0].runs, small.runs, strict=True)]
     return [*large, Measured(key="compact.macro_f1_gap", runs=gaps, rows=len(dual.labels))]
@@ -106,7 +115,7 @@ def gap_figures(system: Sequence[Measured], dual: Views, n_seeds: int) -> list[M
 def write_task_figures(path: Path, tasks: Sequence[tuple[TaskTexts, Views]], n_seeds: int) -> None:
     """Puts the figures of the tasks beside the humanitarian one in the file, each from its own views."""
     for texts, views in tasks:
-        labels, runs = views.labels.numpy(), [crossval.cross_validate(views, seed) for seed in range(n_seeds)]
+        labels, runs = views.labels.numpy(), _runs(views, n_seeds)
         for one in _scores("rationale_only", labels, [run["rationale"] for run in runs], f".{texts.task}"):
             summary.add(path, one.key, one.runs, one.rows, TASK_FOLDS.format(task=texts.task))
         for one in _scores("official_text", texts.test_labels, [texts.test_probs], f".{texts.task}"):
@@ -143,6 +152,10 @@ def read_rationales(rows: Sequence[TextRow], texts: Texts) -> Tensor:
     return fit_text.decide_texts(texts.decider, texts.kit.embeddings, items)
 
 
+def _runs(views: Views, n_seeds: int) -> list[dict[str, Probs]]:
+    return [crossval.cross_validate(views, seed) for seed in range(n_seeds)]
+
+
 def _by_pixels(name: str, views: Views, runs: Sequence[Probs]) -> list[Measured]:
     labels = views.labels.numpy()
     restored: npt.NDArray[np.bool_] = np.array([kind == "restored" for kind in views.pixels])
@@ -158,6 +171,11 @@ def _scores(name: str, labels: Labels, runs: Sequence[Probs], suffix: str = "") 
         Measured(key=f"{name}.{measure}{suffix}", runs=[float(str(one[measure])) for one in scored], rows=len(labels))
         for measure in _SCORES
     ]
+
+
+def _class_scores(name: str, labels: Labels, runs: Sequence[Probs]) -> list[Measured]:
+    scored = [cast("dict[str, float]", classification(labels, probs)["per_class_f1"]) for probs in runs]
+    return [Measured(key=f"{name}.f1.{one}", runs=[row[one] for row in scored], rows=len(labels)) for one in scored[0]]
 
 
 def _macro_f1(labels: Labels, probs: Probs) -> float:

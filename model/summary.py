@@ -32,6 +32,12 @@ class Figure:
     at_most: bool = False  # the goal is a limit, not a floor
     unit: str = ""
 
+    def reached(self, mean: float) -> bool | None:
+        """Whether a measured mean, not rounded, meets the goal; None without one."""
+        if self.goal is None:
+            return None
+        return mean <= self.goal if self.at_most else mean >= self.goal
+
 
 FIGURES = (
     Figure(key="unconstrained.macro_f1", title="Macro-F1, everything shown (no rationale constraint)", goal=0.84),

@@ -11,12 +11,14 @@ from model.summary import FIGURES, GOALS, Figure
 
 Figures = Mapping[str, Mapping[str, Any]]
 
+DUAL = ".dual"  # ends the keys of figures that the larger image tower has
 _PIXELS = (".original_pixels", ".restored_pixels")
-_DUAL = ".dual"
+_CLASS_F1 = "rationale_only.f1."
+_VERDICTS = {True: "reached", False: "**missed**", None: ""}
 
 
 def model_table(figures: Figures, ablations: Figures, other_runs: Sequence[Figures]) -> str:
-    """Goals and what was reached, other figures, by tower, by kind of pixels, by run of the whole training, ablations.
+    """Goals and what was reached, other figures, by class, tower, kind of pixels, run of the whole training; ablations.
 
     How each was measured comes last. Protocols are numbered in the order in which they come up and spelt out once.
     """
@@ -24,6 +26,7 @@ def model_table(figures: Figures, ablations: Figures, other_runs: Sequence[Figur
     parts = [
         _goals(figures, protocols),
         _others(figures, protocols),
+        _classes(figures, other_runs, protocols),
         _dual(figures, protocols),
         _pixels(figures, protocols),
         _runs(figures, other_runs, protocols),
@@ -36,27 +39,45 @@ def model_table(figures: Figures, ablations: Figures, other_runs: Sequence[Figur
 def _goals(figures: Figures, protocols: dict[str, int]) -> str:
     rows = [
         f"{figure.title} | {_value(figures[figure.key], figure.unit)} | {_goal(figure)} |"
-        f" {_about(figures[figure.key], protocols)}"
+        f" {_VERDICTS[figure.reached(figures[figure.key]['mean'])]} | {_about(figures[figure.key], protocols)}"
         for figure in FIGURES
         if figure.key in figures
     ]
-    return _table("figure | measured | goal | runs | rows | how", rows)
+    return _table("figure | measured | goal |  | runs | rows | how", rows)
 
 
 def _others(figures: Figures, protocols: dict[str, int]) -> str:
     rows = [
         f"`{key}` | {_value(figure)} | {_about(figure, protocols)}"
         for key, figure in figures.items()
-        if key not in GOALS and not key.endswith((*_PIXELS, _DUAL))
+        if key not in GOALS and not key.endswith((*_PIXELS, DUAL)) and not key.startswith(_CLASS_F1)
     ]
     return _table("also measured | measured | runs | rows | how", rows)
+
+
+def _classes(figures: Figures, other_runs: Sequence[Figures], protocols: dict[str, int]) -> str:
+    """F1 of each class, of every training whose file has it."""
+    titles = _training_titles(len(other_runs)) if other_runs else ["measured"]
+    trainings = {
+        title: {key: run[key] for key in run if key.startswith(_CLASS_F1) and not key.endswith(DUAL)}
+        for title, run in zip(titles, (figures, *other_runs), strict=True)
+    }
+    trainings = {title: found for title, found in trainings.items() if found}
+    rows: list[str] = []
+    for key in _unique(key for found in trainings.values() for key in found):
+        cells = [_value(found[key]) if key in found else "" for found in trainings.values()]
+        about = next(_about(found[key], protocols) for found in trainings.values() if key in found)
+        rows.append(f"`{key.removeprefix(_CLASS_F1)}` | {' | '.join(cells)} | {about}")
+    return _table(
+        " | ".join(["F1 of the class, decided from rationales alone", *trainings, "runs", "rows", "how"]), rows
+    )
 
 
 def _dual(figures: Figures, protocols: dict[str, int]) -> str:
     """The shipped model beside the one with the larger image tower."""
     rows = [
-        f"`{key}` | {_value(figures[key])} | {_value(figures[key + _DUAL])} | {_about(figures[key], protocols)}"
-        for key in (name.removesuffix(_DUAL) for name in figures if name.endswith(_DUAL))
+        f"`{key}` | {_value(figures[key])} | {_value(figures[key + DUAL])} | {_about(figures[key], protocols)}"
+        for key in (name.removesuffix(DUAL) for name in figures if name.endswith(DUAL))
         if key in figures
     ]
     return _table("figure | `compact` (shipped) | `dual` | runs | rows | how", rows)
@@ -85,7 +106,7 @@ def _runs(figures: Figures, other_runs: Sequence[Figures], protocols: dict[str, 
             means = [one["mean"] for one in found]
             cells = [*map(_value, found), f"{statistics.mean(means):.3f} ± {statistics.stdev(means):.3f}"]
             rows.append(f"{figure.title} | {' | '.join(cells)} | {_about(found[-1], protocols)}")
-    titles = ["shipped", *(f"training {number}" for number in range(2, len(other_runs) + 2)), "of all trainings"]
+    titles = [*_training_titles(len(other_runs)), "of all trainings"]
     return _table(" | ".join(["figure", *titles, "runs in each", "rows", "how"]), rows)
 
 
@@ -104,6 +125,10 @@ def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:
         for measure in measures
     ]
     return _table(" | ".join(["ablation", *titles, "runs", "rows", "how"]), rows)
+
+
+def _training_titles(n_others: int) -> list[str]:
+    return ["shipped", *(f"training {number}" for number in range(2, n_others + 2))]
 
 
 def _value(figure: Mapping[str, Any], unit: str = "") -> str:

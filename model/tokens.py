@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,6 +16,7 @@ from model.text import Segmenter, Word, split_words
 HIDDEN = "*"  # what stage 2 reads in place of hidden words
 _MAX_WORD_PIECES = 16
 _REMEMBERED_FORMS = 16_384  # posts of one crisis repeat their words
+_SURROGATE = re.compile("[\ud800-\udfff]")  # alone it is no character, and tokenizers raises TypeError
 _BERT_PIECES, _MPNET_PIECES = ("[CLS]", "[SEP]", "[PAD]"), ("<s>", "</s>", "<pad>")
 
 
@@ -84,7 +86,7 @@ class WordTokenizer:
 
     def _encode(self, form: str) -> tuple[int, ...]:
         """The word's pieces, one more of them than is read: it tells that there are more."""
-        ids = self._tokenizer.encode(form, add_special_tokens=False).ids
+        ids = self._tokenizer.encode(_SURROGATE.sub("\ufffd", form), add_special_tokens=False).ids
         return tuple(ids[: _MAX_WORD_PIECES + 1])
 
     def _pack(self, pieces: Sequence[Sequence[int]]) -> Tokens:

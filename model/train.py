@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import checkpoint, crossval, data, fit_tasks, pretrained, protocol, steps
+from model import checkpoint, crossval, data, fit_tasks, pretrained, protocol, steps, summary, train_report
 from model.classifier import RationaleClassifier
 from model.config import ModelConfig
 from model.corpus import load_corpus, tables
@@ -19,6 +19,7 @@ from model.measures import alert_threshold
 from model.network import ImageSelector, Network
 from model.records import CLASSES
 from model.steps import COMPACT, DUAL, IMAGE, Run
+from model.tables import Figures
 from model.text_kit import Texts
 from model.vision import VisionTower
 
@@ -62,7 +63,8 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
             views=views[name],
             tasks={task.task: fit_tasks.fit_task(task, seen, held_out, run.seed) for task, seen in own},
         )
-        save(run, folder, parts)
+        figures = train_report.own_figures(summary.read(path), dual=name == DUAL)
+        save(run, folder, parts, figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,8 @@ class Parts:
     tasks: Mapping[str, FittedTask]
 
 
-def save(run: Run, folder: Path, parts: Parts) -> None:
-    """Writes the checkpoint whose heads were fitted without the held-out fold."""
+def save(run: Run, folder: Path, parts: Parts, figures: Figures) -> None:
+    """Writes the checkpoint whose heads were fitted without the held-out fold, with what was measured of it."""
     shipped = crossval.fit_fold(parts.views.rationale, parts.views, HELD_OUT_FOLD, run.seed)
     config = make_config(run, parts, shipped)
     network, decider = Network(config), parts.texts.decider
@@ -92,7 +94,8 @@ def save(run: Run, folder: Path, parts: Parts) -> None:
     for task, fitted in parts.tasks.items():
         network.text_decider.further[task].load_state_dict(fitted.text_head.state_dict())
         network.image_decider.further[task].load_state_dict(fitted.image_head.state_dict())
-    checkpoint.save(folder, network, config, parts.texts.kit.tokenizer_json)
+    config = checkpoint.save(folder, network, config, parts.texts.kit.tokenizer_json)
+    train_report.write(folder, config, figures, run.seed)
     RationaleClassifier.load(folder)
 
 

@@ -18,7 +18,8 @@ def ipot(cost: Tensor, word_mask: Tensor, patch_mask: Tensor, *, beta: float, n_
     """The plan (B, P, W) with uniform marginals over the unmasked words and patches; padding has zero mass.
 
     Inexact Proximal point for Optimal Transport (Xie et al. 2020): the kernel is multiplied by the
-    previous plan at every step, which sets it apart from Sinkhorn.
+    previous plan at every step, which sets it apart from Sinkhorn. In float32 a beta below 0.05 can leave the
+    number range and give wrong masses or NaN.
     """
     B, W, P = cost.shape  # batch, words, patches
     joint = (patch_mask[:, :, None] & word_mask[:, None, :]).to(cost.dtype)  # (B, P, W)

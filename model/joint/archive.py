@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from model import data
 from model.data import MERGED, RationaleRow
@@ -40,6 +41,9 @@ class Post:
     splits: dict[str, str] = field(default_factory=dict)  # where each task's authors put it
 
 
+_Row = TypeVar("_Row", Post, RationaleRow)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
     """What may be trained on, and what is held out by any task; a held-out row is in no training row's tweet."""
@@ -47,7 +51,7 @@ class Archive:
     train: list[Post]
     held: list[Post]
     n_missing_images: int
-    digest: str
+    digest: str  # of the tables that were read
 
     def dev(self, task: str) -> list[Post]:
         return [post for post in self.held if post.splits.get(task) == "dev"]
@@ -77,12 +81,12 @@ def load_archive(folder: Path, tasks: Sequence[str], *, drop_copies: bool) -> Ar
                 post.labels[task] = TASKS[task].index(name)
                 post.splits[task] = split
                 paths[post.row_id] = row["image"]
-    _fill_texts(folder, posts)
+    tables += _fill_texts(folder, posts)
     n_missing = _find_images(folder, posts, paths, tables[0])
     train = [post for post in posts.values() if set(post.splits.values()) == {"train"}]
     held = [post for post in posts.values() if set(post.splits.values()) != {"train"}]
     if drop_copies:
-        train = _without_copies(train, held)
+        train = without_copies(train, held)
     for task in tasks:
         for split, rows in (("train", train), ("dev", held)):
             if not any(post.splits.get(task) == split for post in rows):
@@ -99,7 +103,7 @@ def load_rationales(files: Iterable[Path]) -> list[RationaleRow]:
             raise DataError(
                 f"{path} is not a file; give --rationales a CSV with columns {', '.join(_RATIONALE_COLUMNS)}"
             )
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])
         lacking = [name for name in _RATIONALE_COLUMNS if name not in header]
         if lacking:
@@ -111,6 +115,13 @@ def load_rationales(files: Iterable[Path]) -> list[RationaleRow]:
             raise DataError(f"{path} has no row with a known label and a span found in its text; check its columns")
         rows += found
     return rows
+
+
+def without_copies(rows: Sequence[_Row], held: Sequence[Post]) -> list[_Row]:
+    """The rows that share neither a tweet nor, normalised, a text with a held-out one."""
+    tweets = {post.row_id.split("_")[0] for post in held}
+    texts = {data.text_key(post.text) for post in held if post.text}
+    return [row for row in rows if row.row_id.split("_")[0] not in tweets and data.text_key(row.text) not in texts]
 
 
 def _split_file(folder: Path, task: str, split: str) -> Path:
@@ -127,7 +138,7 @@ def _split_file(folder: Path, task: str, split: str) -> Path:
 
 
 def _rows(path: Path, required: Sequence[str]) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         names = [name.lower() for name in reader.fieldnames or []]
         lacking = [name for name in required if name not in names]
@@ -151,16 +162,17 @@ def _label(task: str, row: Mapping[str, str]) -> str | None:
     return name if name in TASKS[task] else None
 
 
-def _fill_texts(folder: Path, posts: Mapping[str, Post]) -> None:
-    """Damage tables have no text; the annotations do."""
+def _fill_texts(folder: Path, posts: Mapping[str, Post]) -> list[Path]:
+    """Damage tables have no text; the annotations do. Returns the tables that were read for it."""
     if all(post.text for post in posts.values()):
-        return
-    for place in ("annotations", "*/annotations"):
-        for table in sorted(folder.glob(f"{place}/*.tsv")):
-            for row in _rows(table, ("image_id", "tweet_text")):
-                post = posts.get(row["image_id"])
-                if post is not None and not post.text:
-                    post.text = row["tweet_text"]
+        return []
+    tables = [table for place in ("annotations", "*/annotations") for table in sorted(folder.glob(f"{place}/*.tsv"))]
+    for table in tables:
+        for row in _rows(table, ("image_id", "tweet_text")):
+            post = posts.get(row["image_id"])
+            if post is not None and not post.text:
+                post.text = row["tweet_text"]
+    return tables
 
 
 def _find_images(folder: Path, posts: Mapping[str, Post], paths: Mapping[str, str], table: Path) -> int:
@@ -188,9 +200,3 @@ def _listed_images(folder: Path) -> dict[str, Path]:
     return {
         row["image_id"]: table.parent / row["image"] for table in tables for row in _rows(table, ("image_id", "image"))
     }
-
-
-def _without_copies(train: Sequence[Post], held: Sequence[Post]) -> list[Post]:
-    tweets = {post.row_id.split("_")[0] for post in held}
-    texts = {data.text_key(post.text) for post in held if post.text}
-    return [post for post in train if post.row_id.split("_")[0] not in tweets and data.text_key(post.text) not in texts]

@@ -20,6 +20,7 @@ def model_card(config: JointConfig, metrics: Mapping[str, Any]) -> str:
             rows.append(f"| {key} | {view.replace('_', ' ')} | {score['n']} | {numbers} |")
     selected = metrics.get("humanitarian.test", metrics["humanitarian.dev"])["selected"]
     budget = "all" if config.words.max_word_share >= 1 else f"at most {config.words.max_word_share:.0%} of the"
+    temperatures = ", ".join(f"{task}: temperature {config.temperature_of(task):.3f}" for task in config.tasks)
     return f"""# {config.version}
 
 A rationale classifier for crisis posts, trained with the recipe `{run["recipe"]["name"]}`
@@ -32,13 +33,13 @@ A rationale classifier for crisis posts, trained with the recipe `{run["recipe"]
 | tasks | {"; ".join(f"{task}: {', '.join(classes)}" for task, classes in config.tasks.items())} |
 | words | {budget} words scored {config.words.word_threshold} or more, the best one where none is |
 | patches | {config.transfer.method}, {config.transfer.heatmap} heatmap, top {config.transfer.top_share:.0%} |
-| calibration | temperature {config.temperature:.3f}, from dev rows |
+| calibration | {temperatures}, from dev rows |
 | files | `model.safetensors` (no pickle), `config.json`, `tokenizer.json`, `calibration.json`, `metrics.json` |
 
 ## Quality
 
-Written by the training run from `metrics.json`; the dev rows chose the epoch and the temperature, the test rows
-nothing.
+Written by the training run from `metrics.json`; the dev rows chose the epoch and the temperatures, the test
+rows nothing.
 
 {chr(10).join(rows)}
 

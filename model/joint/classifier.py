@@ -78,7 +78,7 @@ class JointClassifier:
         return [self._predict_one(example) for example in examples]
 
     def predict_tasks(self, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:
-        """Class probabilities of every task, from the same evidence; only the humanitarian ones are calibrated."""
+        """Calibrated class probabilities of every task, from the same evidence."""
         return task_probs(self, examples)
 
     def select(self, example: Example) -> Selection:
@@ -99,14 +99,13 @@ class JointClassifier:
     def decide_tasks(
         self, evidence: JointEvidence, tasks: Sequence[str] | None = None
     ) -> dict[str, npt.NDArray[np.float64]]:
-        """The same for some tasks of the checkpoint, or for all; only the humanitarian one is calibrated."""
+        """The same for some tasks of the checkpoint, or for all."""
         tasks = tuple(tasks or self.config.tasks)
         if evidence.inputs is None:
             return {task: self._prior(task) for task in tasks}
         with self._autocast():
             logits = self.network.decider(evidence.inputs)
-        scales = {HUMANITARIAN: self.config.temperature}
-        return {task: softmax(logits[task][0].double().cpu() / scales.get(task, 1.0)) for task in tasks}
+        return {task: softmax(logits[task][0].double().cpu() / self.config.temperature_of(task)) for task in tasks}
 
     def _prior(self, task: str) -> npt.NDArray[np.float64]:
         n_classes = len(self.config.tasks[task])

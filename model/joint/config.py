@@ -12,6 +12,7 @@ from model.errors import CheckpointError
 from model.records import CLASSES, HUMANITARIAN, TASKS
 
 KIND = "joint"
+_LEAST_BETA = 0.05  # below it exp(-cost / beta) can leave float32's range: plans come out wrong or NaN
 
 
 class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,8 +56,12 @@ class TransferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if not 0.0 < self.top_share <= 1.0:
             raise ValueError(f"top_share {self.top_share} is not a share above 0 and up to 1")
-        if self.beta <= 0.0 or self.n_steps < 1:
-            raise ValueError(f"beta {self.beta} must be positive and n_steps {self.n_steps} at least 1")
+        if not _LEAST_BETA <= self.beta < math.inf:
+            raise ValueError(
+                f"beta {self.beta} must be at least {_LEAST_BETA}: float32 cannot hold a sharper transport"
+            )
+        if self.n_steps < 1:
+            raise ValueError(f"n_steps {self.n_steps} must be at least 1")
 
 
 class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +78,7 @@ class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     words: WordLimits
     transfer: TransferConfig
     temperature: float  # of the humanitarian class logits, from dev rows
+    temperatures: dict[str, float] = {}  # of the other tasks', each from its own; 1 where it is not there
     prior: tuple[float, ...]
     alert_threshold: float
     image_edge_px: int  # longest edge of the pictures as they were read for training
@@ -101,9 +107,14 @@ class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise CheckpointError(
                 f"config.json: the task {HUMANITARIAN} and its {len(CLASSES)} prior values, together 1, must be there"
             )
-        if not 0 < config.temperature < math.inf:
-            raise CheckpointError(f"config.json: temperature = {config.temperature} is not above 0; copy it again")
+        for temperature in (config.temperature, *config.temperatures.values()):
+            if not 0 < temperature < math.inf:
+                raise CheckpointError(f"config.json: temperature = {temperature} is not above 0; copy it again")
         return config
+
+    def temperature_of(self, task: str) -> float:
+        """What the task's class logits are divided by."""
+        return self.temperature if task == HUMANITARIAN else self.temperatures.get(task, 1.0)
 
 
 def plain(value: object) -> Any:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,12 +23,18 @@ from model.errors import ModelError
 from model.joint.recipe import TrainingRecipe
 from model.precision import mixed_precision
 
+log = logging.getLogger(__name__)
 _SEED_STRIDE = 1_000_003
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Load = Callable[[Sequence[list[int]]], Iterable[Any]]  # from groups of row numbers to batches, in order
 
 
 class StaleState(ModelError):
     """What an earlier run left belongs to another recipe or other data."""
+
+
+class _Saved(Exception):
+    """A signal was noted, and all up to it is in the state file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +75,7 @@ def fit(
 
     An epoch's order follows from the seed alone, and every step draws its dropout from the step's own seed. So a
     run that was killed and started again gives the same weights as one that was not. With a `score` the best
-    epoch's weights are kept, else the last one's.
+    epoch's weights are kept, else the last one's. SIGINT and SIGTERM stop it after the step, which is saved.
     """
     training = plan.training
     n_batches = math.ceil(plan.n_rows / training.batch_size)
@@ -73,7 +84,10 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps, training.warmup_share))
     progress = _resume(module, optimizer, schedule, plan)
     saved_at = time.monotonic()
-    with tqdm(total=n_steps, initial=progress.step, desc=plan.title, mininterval=1.0) as bar:
+    with (
+        _signals_noted() as noted,
+        tqdm(total=n_steps, initial=progress.step, desc=plan.title, mininterval=1.0) as bar,
+    ):
         while progress.step < n_steps and progress.n_stale < training.patience:
             epoch, done = divmod(progress.step, n_batches)
             module.train()
@@ -90,19 +104,56 @@ def fit(
                 progress.loss_sum += float(value.detach())
                 bar.update()
                 # the end of an epoch is saved once it is scored
-                if progress.step % n_batches and time.monotonic() - saved_at >= training.save_every_s:
+                due = noted or time.monotonic() - saved_at >= training.save_every_s
+                if progress.step % n_batches and due:
                     _save(module, optimizer, schedule, progress, plan)
                     saved_at = time.monotonic()
+                    if noted:
+                        raise _Saved
             _end_epoch(module, score, progress, epoch, n_batches)
             bar.set_postfix_str(", ".join(f"{key} {value:.3f}" for key, value in progress.history[-1].items()))
             ended = progress.step >= n_steps or progress.n_stale >= training.patience
-            if ended or time.monotonic() - saved_at >= training.save_every_s:
+            if ended or noted or time.monotonic() - saved_at >= training.save_every_s:
                 _save(module, optimizer, schedule, progress, plan)
                 saved_at = time.monotonic()
+                if noted:
+                    raise _Saved
     if progress.best:
         module.load_state_dict(progress.best)
     module.eval()
     return progress.history
+
+
+@contextlib.contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM is noted for the loop to save first; a second one acts at once, as it ever did."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # only the main thread gets signals
+        return
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield noted
+    except _Saved:
+        pass
+    finally:
+        restore()
+    if noted:
+        log.warning("stopped and saved; started again with the same arguments it goes on from here")
+        signal.raise_signal(noted[0])
+        raise KeyboardInterrupt  # where the signal's own handler lets it go on
 
 
 def _shuffled(plan: Plan, epoch: int) -> list[list[int]]:

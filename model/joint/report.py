@@ -34,20 +34,28 @@ METRICS, CALIBRATION, CARD = "metrics.json", "calibration.json", "MODEL_CARD.md"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     temperature: float
+    temperatures: dict[str, float]  # of the other tasks
     prior: tuple[float, ...]
     alert_threshold: float
-    calibration: dict[str, float]
+    calibration: dict[str, Any]
     metrics: dict[str, Any]
 
 
 def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, left: Left) -> Measured:
-    """Temperature and alert threshold from dev rows, in float32; then every task's dev and test rows."""
+    """Temperatures and alert threshold from dev rows, in float32; then every task's dev and test rows."""
     place = {id(post): k for k, post in enumerate(job.rows.posts)}
-    dev = left.usable(job.dev)  # a row without evidence gets the prior, whatever the temperature
-    dev_labels = job.rows.labels(dev, HUMANITARIAN)
-    dev_logits = left_logits(job, decider, left, dev)[HUMANITARIAN]
-    temperature = fit_temperature(dev_logits, dev_labels)
-    dev_probs = (dev_logits.double() / temperature).softmax(1)
+    calibration: dict[str, dict[str, float]] = {}
+    for task in job.recipe.tasks:
+        # a row without evidence gets the prior, whatever the temperature
+        dev = left.usable([place[id(post)] for post in archive.dev(task)])
+        dev_logits = left_logits(job, decider, left, dev)[task].double()
+        dev_labels = job.rows.labels(dev, task)
+        calibration[task] = _calibrated(dev_logits, dev_labels)
+        if task == HUMANITARIAN:
+            dev_probs = (dev_logits / calibration[task]["temperature"]).softmax(1).numpy()
+            damage = CLASSES.index("infrastructure_and_utility_damage")
+            threshold = alert_threshold(dev_labels.numpy(), dev_probs, damage, _ALERT_PRECISION)
+    temperatures = {task: fitted["temperature"] for task, fitted in calibration.items()}
     prior = class_prior(job.rows.labels(range(job.n_train), HUMANITARIAN))
     metrics: dict[str, Any] = {}
     for task, classes in TASKS.items():
@@ -59,7 +67,7 @@ def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, le
                 continue
             labels = job.rows.labels(rows, task).numpy()
             logits = left_logits(job, decider, left, rows)[task].double()
-            probs = (logits / (temperature if task == HUMANITARIAN else 1.0)).softmax(1)
+            probs = (logits / temperatures[task]).softmax(1)
             if task == HUMANITARIAN:
                 usable = set(left.usable(rows))
                 probs[[k not in usable for k in rows]] = torch.tensor(prior).double()
@@ -70,25 +78,28 @@ def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, le
                 ),
                 "selected": shares([left.selections[k] for k in rows]),
             }
+    further = {task: fitted for task, fitted in calibration.items() if task != HUMANITARIAN}
     return Measured(
-        temperature=temperature,
+        temperature=temperatures.pop(HUMANITARIAN),
+        temperatures=temperatures,
         prior=prior,
-        alert_threshold=alert_threshold(
-            dev_labels.numpy(),
-            dev_probs.numpy(),
-            CLASSES.index("infrastructure_and_utility_damage"),
-            _ALERT_PRECISION,
-        ),
-        calibration={
-            "temperature": temperature,
-            "n_dev": len(dev_labels),
-            "nll_before": float(F.cross_entropy(dev_logits.double(), dev_labels)),
-            "nll_after": float(F.cross_entropy(dev_logits.double() / temperature, dev_labels)),
-            "ece_before": calibration_error(dev_labels.numpy(), dev_logits.double().softmax(1).numpy()),
-            "ece_after": calibration_error(dev_labels.numpy(), dev_probs.numpy()),
-        },
+        alert_threshold=threshold,
+        calibration=calibration[HUMANITARIAN] | ({"further": further} if further else {}),
         metrics=metrics,
     )
+
+
+def _calibrated(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """A task's temperature, and what it does to the dev rows that it is fitted to."""
+    temperature = fit_temperature(logits, labels)
+    return {
+        "temperature": temperature,
+        "n_dev": len(labels),
+        "nll_before": float(F.cross_entropy(logits, labels)),
+        "nll_after": float(F.cross_entropy(logits / temperature, labels)),
+        "ece_before": calibration_error(labels.numpy(), logits.softmax(1).numpy()),
+        "ece_after": calibration_error(labels.numpy(), (logits / temperature).softmax(1).numpy()),
+    }
 
 
 def class_prior(labels: Tensor) -> tuple[float, ...]:

@@ -18,9 +18,10 @@ import torch
 from tokenizers import Tokenizer
 
 from model import checkpoint
+from model.data import RationaleRow
 from model.errors import ModelError
 from model.joint import folder, report
-from model.joint.archive import Archive, load_archive, load_rationales
+from model.joint.archive import Archive, load_archive, load_rationales, without_copies
 from model.joint.build import freeze, make_encoder, pretrained_encoder, pretrained_tokenizer, with_vocabulary
 from model.joint.config import JointConfig
 from model.joint.evidence import Kit
@@ -63,12 +64,13 @@ def train(request: Request) -> JointConfig:
     started = time.monotonic()
     recipe, out = request.recipe, request.out
     archive = load_archive(request.data, list(recipe.tasks), drop_copies=recipe.data.drop_copies)
+    marked = load_rationales(request.rationales)
     finished = _finished(out, request, archive)
     if finished is not None:
         return finished
     (out / _WORK).mkdir(parents=True, exist_ok=True)
     encoder, kit, tokenizer_json = _foundation(request, archive)
-    job = _job(request, archive, kit)
+    job = _job(request, archive, marked, kit)
     selector = Selector(encoder, recipe.selector.gru_width, _tasks(recipe)).to(request.device)
     torch.manual_seed(recipe.seed + 1)  # the stages' new parts differ
     decider = Decider(copy.deepcopy(encoder), _tasks(recipe)).to(request.device)
@@ -90,11 +92,12 @@ def train(request: Request) -> JointConfig:
         words=recipe.words,
         transfer=recipe.transfer,
         temperature=measured.temperature,
+        temperatures=measured.temperatures,
         prior=measured.prior,
         alert_threshold=measured.alert_threshold,
         image_edge_px=recipe.data.max_edge_px,
         recipe_digest=recipe.digest(),
-        data_digest=archive.digest,
+        data_digest=_data_digest(request, archive),
         weights_sha256="",
         tokenizer_sha256="",
     )
@@ -124,7 +127,10 @@ def _finished(out: Path, request: Request, archive: Archive) -> JointConfig | No
     except ModelError:
         config = None
     taken = OutputTaken(f"{out} holds another checkpoint; give another --out, or delete it")
-    if config is None or (config.recipe_digest, config.data_digest) != (request.recipe.digest(), archive.digest):
+    if config is None or (config.recipe_digest, config.data_digest) != (
+        request.recipe.digest(),
+        _data_digest(request, archive),
+    ):
         raise taken
     if (out / _WORK).exists():  # killed while it was written; the work has keys of its own
         return None
@@ -157,10 +163,16 @@ def _foundation(request: Request, archive: Archive) -> tuple[JointEncoder, Kit, 
     return encoder, kit, tokenizer_json
 
 
-def _job(request: Request, archive: Archive, kit: Kit) -> Job:
+def _job(request: Request, archive: Archive, marked: Sequence[RationaleRow], kit: Kit) -> Job:
     recipe = request.recipe
-    marked = load_rationales(request.rationales)
-    people, targets = human_posts(marked, kit)
+    unseen = without_copies(marked, archive.held)
+    if len(unseen) < len(marked):
+        log.warning(
+            "%d of %d rows of --rationales are left out: they share a tweet or text with a dev or test row",
+            len(marked) - len(unseen),
+            len(marked),
+        )
+    people, targets = human_posts(unseen, kit)
     train_posts = [*archive.train, *people]
     unmarked: list[list[float] | None] = [None] * len(archive.train)
     posts = [*train_posts, *archive.held]
@@ -186,9 +198,19 @@ def _job(request: Request, archive: Archive, kit: Kit) -> Job:
 def _key(request: Request, archive: Archive) -> str:
     """Tells one run from another, for what may be resumed and what is finished."""
     recipe = request.recipe
-    given = [recipe.digest(), archive.digest, str(request.weights or recipe.pretrained), str(archive.n_missing_images)]
-    given += [hashlib.sha256(path.read_bytes()).hexdigest() for path in request.rationales]
+    data, weights = _data_digest(request, archive), str(request.weights or recipe.pretrained)
+    given = [recipe.digest(), data, weights, str(archive.n_missing_images)]
     return hashlib.sha256(json.dumps(given).encode()).hexdigest()
+
+
+def _data_digest(request: Request, archive: Archive) -> str:
+    """Of every table that is trained on: the archive's, and the rationale files in their order."""
+    if not request.rationales:
+        return archive.digest
+    total = hashlib.sha256(archive.digest.encode())
+    for path in request.rationales:
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return f"sha256:{total.hexdigest()}"
 
 
 def _seen(job: Job, encoder: JointEncoder, name: str, left: Left | None) -> Any:

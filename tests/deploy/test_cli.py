@@ -338,3 +338,11 @@ def test_explain_refuses_what_is_no_picture(checkpoint: str, capsys: pytest.Capt
 
     assert code == 1
     assert "photo.jpg" in err
+
+
+def test_explained_text_may_be_no_utf8(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a shell hands on bytes of another encoding."""
+    with pytest.raises(SystemExit) as leaving:
+        main(["explain", "bridge collapsed \udcff", "--json"])
+    assert not leaving.value.code
+    assert json.loads(capsys.readouterr().out)["text"] == "bridge collapsed \ufffd"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -128,6 +129,18 @@ def test_pictures_are_read_as_large_as_the_classifier_was_taught(
     assert sizes and {max(shape) for shape in sizes} == {10}
 
 
+def test_it_runs_on_one_thread_as_a_worker_does(folder: Path, checkpoint: str) -> None:
+    """More threads give other last digits of probabilities than those that a worker publishes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(SystemExit) as leaving:
+            main(["evaluate", "--checkpoint", checkpoint, "--data", "posts.tsv", "--only", "text", "--out", "results"])
+        assert (leaving.value.code, torch.get_num_threads()) == (0, 1)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_report_and_plots(folder: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Three pictures that the report shows; no post's text outside the predictions."""
     run(
@@ -152,6 +165,27 @@ def test_report_and_plots(folder: Path, checkpoint: str, capsys: pytest.CaptureF
     assert metrics["budgets"][-1]["accuracy"] == metrics["views"]["full"]["accuracy"]
     told = report + json.dumps(metrics)
     assert not [text for text in TEXTS if text in told or text.split()[0] + " " + text.split()[1] in told]
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"), [("informative", ("informative", "not_informative")), ("damage", ("severe", "mild"))]
+)
+def test_report_of_another_task(
+    task: str, labels: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task without humanitarian classes has a whole report too, with what was selected of all posts."""
+    several = str(tiny_checkpoint(tmp_path / "several", further=(task,)))
+    data = tmp_path / "posts.tsv"
+    data.write_text(f"id\ttext\tlabel\n1\tbridge down\t{labels[0]}\n2\tlove music\t{labels[1]}\n", "utf-8")
+
+    code, _, err = run(capsys, "--checkpoint", several, "--data", str(data), "--out", str(tmp_path / "results"))
+
+    assert (code, err) == (0, "")
+    metrics, _ = results(tmp_path / "results")
+    report = (tmp_path / "results" / "report.md").read_text("utf-8")
+    assert metrics["task"] == task and set(metrics["selected"]) == {"words", "patches"}
+    assert "| selected | of all posts |\n" in report
+    assert f"| words | {metrics['selected']['words']:.1%} |" in report
 
 
 def test_without_labels_there_are_predictions_only(
@@ -207,6 +241,31 @@ def test_rationale_table_and_summary(folder: Path, checkpoint: str, capsys: pyte
     assert figures["rationale_nepal_to_hagupit.token_f1"]["runs"] == [metrics["token_f1"]] * 2
     assert figures["rationale_nepal_to_hagupit.auprc"]["rows"] == 2
     assert "rationale_nepal_to_hagupit.token_f1" in out
+
+
+def test_baselines_choose_among_words_that_can_be_marked(
+    folder: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Links, user names and punctuation count for no selection: where all the rest is marked, any order is right."""
+    (folder / "people.csv").write_text(
+        "tweet_id,tweet_text,corrected_label,informative_content\n"
+        "1,@user http://t.co/x ... bridge collapsed - - @user,infrastructure_and_utilities_damage,bridge collapsed\n"
+        "2,https://t.co/y -- people dead @user,injured_or_dead_people,people dead\n",
+        "utf-8",
+    )
+    given = ["--summary", "summary.json", "--as", "rationale_nepal_to_hagupit", "--protocol", "made-up posts"]
+
+    code, _, err = run(capsys, "--checkpoint", checkpoint, "--data", "people.csv", "--out", "results", *given)
+
+    assert (code, err) == (0, "")
+    baselines = results(folder / "results")[0]["rationales"]["baselines"]
+    assert baselines["all_words"] == {"token_f1": 1.0, "iou_f1": 1.0, "auprc": 1.0}
+    assert baselines["random_words"]["auprc"] == baselines["first_words"]["auprc"] == 1.0
+    figures = json.loads((folder / "summary.json").read_text("utf-8"))
+    for name, scores in baselines.items():
+        for measure in ("token_f1", "auprc"):
+            figure = figures[f"rationale_nepal_to_hagupit.{measure}.{name}"]
+            assert (figure["mean"], figure["rows"]) == (scores[measure], 2)
 
 
 def test_summary_of_scores(folder: Path, checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,6 +347,7 @@ def test_pixels_are_reported_apart(folder: Path, checkpoint: str, capsys: pytest
         ("id\ttext\n1\ta\n", ["--label-map", "latin.txt"], 1, "latin.txt"),
         ("id\ttext\n1\ta\n", ["--summary", "s.json", "--as", "a.b", "--protocol", "x"], 1, "'a.b.accuracy'"),
         ("id\ttext\n1\ta\n", ["--limit", "0"], 2, "--limit"),
+        ("id\ttext\n1\ta\n", ["--threads", "100000"], 2, "--threads"),
         ("id\ttext\n1\ta\n", ["--summary", "s.json"], 2, "--as"),
         ("id\ttext\n1\ta\n", ["--faithful", "2"], 1, "--faithful"),
         (

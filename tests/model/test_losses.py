@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from model.losses import class_loss, class_weights, contrastive_loss, distillation_loss, rationale_loss
+from model.losses import (
+    class_loss,
+    class_weights,
+    contrastive_loss,
+    late_interaction_loss,
+    rationale_loss,
+    weighted_rationale_loss,
+)
 from model.measures import alert_threshold, calibration_error, token_f1
 
 LOG_2 = math.log(2.0)
@@ -36,8 +43,50 @@ def test_contrastive_loss_of_orthogonal_matches() -> None:
     assert value == pytest.approx(math.log(math.e + 1) - 1, rel=1e-6)
 
 
-def test_distillation_loss_of_a_uniform_student_is_log_n() -> None:
-    assert distillation_loss(torch.zeros(1, 4), torch.tensor([[1.0, 0, 0, 0]])).item() == pytest.approx(2 * LOG_2)
+@pytest.mark.parametrize("over_posts", ["sum", "mean"])
+@pytest.mark.parametrize("over_tokens", ["sum", "mean"])
+def test_weighted_rationale_loss_is_the_papers(over_tokens: str, over_posts: str) -> None:
+    """L_r = -sum_j (n / n_j) BCE(y_j, p_j) over real tokens; a post without any is in no sum and no mean."""
+    log_3 = math.log(3.0)  # the logit of 3/4
+    logits = torch.tensor([[log_3, log_3, 0.0, 0.0], [0.0, log_3, 99.0, -99.0], [7.0, -7.0, 7.0, -7.0]])
+    targets = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]])
+    mask = torch.tensor([[True] * 4, [True, True, False, False], [False] * 4])
+    # n 4, n_1 1, n_0 3: weights 4 for the one, 4/3 for each other
+    first = 4 * math.log(4 / 3) + 4 / 3 * (math.log(4) + LOG_2 + LOG_2)
+    second = LOG_2 + math.log(4 / 3)  # n 2, n_1 2: weight 1
+    posts = [first / 4, second / 2] if over_tokens == "mean" else [first, second]
+    expected = sum(posts) / (2 if over_posts == "mean" else 1)
+
+    value = weighted_rationale_loss(logits, targets, mask, over_tokens=over_tokens, over_posts=over_posts)
+
+    assert value.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_weighted_rationale_loss_without_any_token_is_zero() -> None:
+    nothing = torch.zeros(2, 3, dtype=torch.bool)
+    for over_posts in ("sum", "mean"):
+        value = weighted_rationale_loss(
+            torch.ones(2, 3), torch.ones(2, 3), nothing, over_tokens="mean", over_posts=over_posts
+        )
+        assert value.item() == 0.0
+
+
+def test_late_interaction_loss_of_two_posts_and_two_images() -> None:
+    """The mean over one's real pieces of the best cosine among the other's, both ways, against the own partner."""
+    words = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [3.0, 0.0]]])
+    patches = torch.tensor([[[1.0, 0.0], [0.0, 5.0]], [[0.0, 1.0], [1.2, 1.6]]])
+    word_mask = torch.tensor([[True, False], [True, True]])
+    patch_mask = torch.tensor([[True, False], [True, True]])
+    by_post = [[1.0, 0.6], [0.5, 0.8]]  # of post a's words among image b's patches
+    by_image = [[1.0, 1.0], [0.3, 0.9]]  # of image b's patches among post a's words
+    scale = 2.0
+    terms = [
+        math.log(1 + math.exp(scale * (row[1 - k] - row[k]))) for m in (by_post, by_image) for k, row in enumerate(m)
+    ]
+
+    value = late_interaction_loss(words, patches, word_mask, patch_mask, torch.tensor(scale))
+
+    assert value.item() == pytest.approx(sum(terms) / 4, rel=1e-6)
 
 
 def test_class_weights_have_mean_one_and_favour_the_rare() -> None:

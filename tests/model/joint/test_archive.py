@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model import CLASSES
-from model.joint.archive import Archive, DataError, load_archive, load_rationales
+from model.joint.archive import Archive, DataError, load_archive, load_rationales, without_copies
 from model.records import HUMANITARIAN, TASKS
 from tests.model.joint.archive_layout import N_ROWS, make_archive, write_tsv
 
@@ -43,6 +43,17 @@ def test_the_digest_follows_the_tables(folder: Path) -> None:
     table = folder / "crisismmd_datasplit_all" / SPLIT_FILE.format("train")
     table.write_text(table.read_text().replace("storm", "gale", 1))
     assert before.startswith("sha256:") and _load(folder).digest != before
+
+
+def test_the_digest_follows_the_annotations_where_texts_come_from_them(folder: Path) -> None:
+    """Damage tables have no text, so that another text in the annotations is another training set."""
+    table = folder / "CrisisMMD_v2.0" / "annotations" / "larkwood_storm_final_data.tsv"
+    with (folder / "crisismmd_datasplit_all" / "task_damage_train.tsv").open("a") as file:
+        file.write("larkwood_storm\t7_0\tnone.jpg\tmild_damage\n")
+    with_damage, without = _load(folder, "damage").digest, _load(folder).digest
+    table.write_text(table.read_text().replace("storm", "gale", 1))
+    assert _load(folder, "damage").digest != with_damage
+    assert _load(folder).digest == without, "no text came from there"
 
 
 def test_three_tasks_share_rows_and_damage_takes_its_text_from_the_annotations(folder: Path) -> None:
@@ -138,6 +149,38 @@ def test_marked_spans_are_found_in_the_text(tmp_path: Path) -> None:
     )
     (row,) = load_rationales([path])
     assert [row.text[start:end] for start, end in row.spans] == ["bridge collapsed", "roads closed"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(folder: Path, tmp_path: Path) -> None:
+    """As spreadsheets write it before CSV and TSV."""
+    path = tmp_path / "marks.csv"
+    path.write_text(
+        "tweet_id,tweet_text,corrected_label,informative_content\n"
+        "1,old bridge collapsed,infrastructure_and_utilities_damage,bridge collapsed\n",
+        encoding="utf-8-sig",
+    )
+    (row,) = load_rationales([path])
+    assert (row.row_id, row.text) == ("1", "old bridge collapsed")
+    table = folder / "crisismmd_datasplit_all" / SPLIT_FILE.format("train")
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    table.write_text("".join("\t".join([row[2], *row]) + "\n" for row in rows), encoding="utf-8-sig")
+    assert len(_load(folder).train) == 100
+
+
+def test_marked_tweets_of_held_out_posts_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    """By tweet id, or by the text without links, user names and case."""
+    archive = _load(folder)
+    test, dev = archive.test(HUMANITARIAN)[0], archive.dev(HUMANITARIAN)[0]
+    path = tmp_path / "marks.csv"
+    path.write_text(
+        "tweet_id,tweet_text,corrected_label,informative_content\n"
+        f"'{test.row_id.split('_')[0]}',bridge down,infrastructure_and_utilities_damage,bridge down\n"
+        f"1,RT @someone {dev.text.upper()} https://example.org/y,caution_and_advice,RT\n"
+        "2,bridge down,infrastructure_and_utilities_damage,bridge down\n"
+    )
+    marked = load_rationales([path])
+    assert len(marked) == 3
+    assert [row.row_id for row in without_copies(marked, archive.held)] == ["2"]
 
 
 def test_the_split_folder_may_have_another_name(tmp_path: Path) -> None:

@@ -267,6 +267,8 @@ def test_a_damaged_folder_is_refused(copy: Path) -> None:
         ({"kind": "seance"}, "seance"),
         ({"tasks": {"humanitarian": ["a", "b"]}}, "humanitarian"),
         ({"temperature": "warm"}, "temperature"),
+        ({"temperatures": {"damage": 0.0}}, "temperature = 0.0"),
+        ({"transfer": {"beta": 0.01}}, r"beta 0\.01 must be at least 0\.05"),
         ({"n_pieces": 7}, "pieces"),
         ({"prior": [1.0]}, "prior"),
     ],
@@ -276,6 +278,13 @@ def test_a_config_that_says_something_else_is_refused(copy: Path, change: dict[s
     (copy / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(CheckpointError, match=named):
         load_classifier(copy)
+
+
+def test_a_config_from_before_other_tasks_had_temperatures_is_read(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    assert config.pop("temperatures") == {}
+    (copy / "config.json").write_text(json.dumps(config))
+    assert JointClassifier.load(copy).config.temperature_of("damage") == 1.0
 
 
 def test_a_network_gone_wrong_raises_instead_of_answering_nan(trained_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,7 +36,13 @@ def _plan(folder: Path, *, key: str = "one", save_every_s: float = 0.0, patience
     )
 
 
-def _train(plan: Plan, *, stop_after: int | None = None, scores: Sequence[float] = ()) -> dict[str, Tensor]:
+def _train(
+    plan: Plan,
+    *,
+    stop_after: int | None = None,
+    signal_at: tuple[int, signal.Signals] | None = None,
+    scores: Sequence[float] = (),
+) -> dict[str, Tensor]:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
     inputs = torch.randn(N_ROWS, 4, generator=torch.Generator().manual_seed(1))
@@ -46,8 +53,11 @@ def _train(plan: Plan, *, stop_after: int | None = None, scores: Sequence[float]
         yield from groups
 
     def loss(rows: list[int]) -> Tensor:
-        if stop_after is not None and next(steps) > stop_after:
+        step = next(steps)
+        if stop_after is not None and step > stop_after:
             raise Stopped
+        if signal_at is not None and step == signal_at[0]:
+            signal.raise_signal(signal_at[1])
         return nn.functional.cross_entropy(module(inputs[rows]), labels[rows])
 
     told = iter(scores)
@@ -66,6 +76,29 @@ def test_stopped_after_any_step_it_ends_with_the_same_weights(tmp_path: Path, st
     with pytest.raises(Stopped):
         _train(_plan(tmp_path), stop_after=stop_after)
     assert _same(_train(_plan(tmp_path)), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 4, 6])  # an epoch has four
+def test_a_signal_ends_the_step_and_saves_it(tmp_path: Path, number: signal.Signals, step: int) -> None:
+    """It then does what it did before; nothing is lost, though saving is far off."""
+
+    def terminate(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    scores = (0.3, 0.2, 0.5, 0.4)
+    (tmp_path / "whole").mkdir()
+    whole = _train(_plan(tmp_path / "whole"), scores=scores)
+    plan = _plan(tmp_path, save_every_s=1e9)
+    before = signal.signal(signal.SIGTERM, terminate), signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _train(plan, signal_at=(step, number), scores=scores)
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == (terminate, before[1])
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+    assert torch.load(plan.state_path, weights_only=True)["progress"]["step"] == step
+    assert _same(_train(plan, scores=scores[step // 4 :]), whole)
 
 
 def test_saving_seldom_costs_steps_but_not_the_result(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_settings_can_be_changed_one_by_one() -> None:
         ("training.n_epochs=0", "n_epochs"),
         ("training.n_epochs=many", "training.n_epochs"),
         ("transfer.top_share=2.0", "top_share"),
+        ("transfer.beta=0.01", r"^recipe vilt: beta 0\.01 must be at least 0\.05"),
         ("tasks.mood=1.0", "mood"),
         ("encoder.size_px=100", "patch_px"),
         ("nonsense", "KEY=VALUE"),

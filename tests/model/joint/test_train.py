@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from transformers import BertConfig, BertModel, CLIPVisionConfig, CLIPVisionModel, ViltConfig, ViltModel
@@ -91,12 +93,35 @@ def test_a_finished_run_is_not_made_again_and_not_overwritten(
     assert "is finished already" in capsys.readouterr().err
     marks = tmp_path / "marks.csv"
     marks.write_text(
-        "tweet_id,tweet_text,corrected_label,informative_content\n1,bridge down,infrastructure,bridge down\n"
+        "tweet_id,tweet_text,corrected_label,informative_content\n"
+        "1,bridge down,infrastructure_and_utilities_damage,bridge down\n"
     )
     for other in (("--seed", "1"), ("--rationales", str(marks)), ("--weights", "elsewhere")):
         assert sitrep(*arguments, *other) == 1
         assert "another --out" in capsys.readouterr().err
     assert _sha256(trained_path) == before
+
+
+def test_marked_tweets_of_held_out_posts_are_not_trained_on(
+    archive_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever `drop_copies` says; how many is told, and the data's digest covers the file."""
+    archive = load_archive(archive_folder, [HUMANITARIAN], drop_copies=False)
+    marks = tmp_path / "marks.csv"
+    marks.write_text(
+        "tweet_id,tweet_text,corrected_label,informative_content\n"
+        f"{archive.dev(HUMANITARIAN)[0].row_id.split('_')[0]},bridge down,infrastructure_and_utilities_damage,bridge\n"
+        f"1,rt @a {archive.test(HUMANITARIAN)[0].text.upper()},caution_and_advice,rt @a\n"
+        "2,bridge down,infrastructure_and_utilities_damage,bridge down\n",
+        encoding="utf-8-sig",
+    )
+    out = tmp_path / "out"
+    arguments = ("train", "--recipe", "tiny", "--data", str(archive_folder), "--out", str(out), *SHORT)
+    assert sitrep(*arguments, "--rationales", str(marks)) == 0
+    assert "2 of 3 rows of --rationales are left out" in capsys.readouterr().err
+    run = _metrics(out)["run"]
+    assert (run["human_rationales"], run["n_train"]) == (1, len(archive.train) + 1)
+    assert json.loads((out / "config.json").read_text())["data_digest"] not in ("", archive.digest)
 
 
 def test_folder_of_somebody_elses_work_is_left_alone(archive_folder: Path, tmp_path: Path) -> None:
@@ -167,14 +192,26 @@ def test_vilt_learns_three_tasks_from_marked_words_with_a_soft_heatmap(archive_f
     metrics = _metrics(tmp_path / "out")
     assert {"humanitarian.test", "informative.test", "damage.test"} <= set(metrics)
     assert metrics["run"]["human_rationales"] == 2 and "stage_1_evidence" not in metrics["run"]["history"]
+    calibration = json.loads((tmp_path / "out" / "calibration.json").read_text("utf-8"))
     classifier = load_classifier(tmp_path / "out")
     assert isinstance(classifier, JointClassifier)
+    for task in ("informative", "damage"):
+        fitted = calibration["further"][task]
+        assert fitted["temperature"] == classifier.config.temperatures[task] != 1.0
+        assert fitted["n_dev"] == metrics[f"{task}.dev"]["rationale_only"]["n"]
+        assert fitted["ece_after"] == pytest.approx(metrics[f"{task}.dev"]["rationale_only"]["ece"])
     post = Example(text="bridge collapsed near the old mill", image=noise(80, 130))
     (prediction,) = classifier.predict([post])
     assert prediction.image is not None and (prediction.image.rows, prediction.image.cols) == (3, 4)
     (tasks,) = classifier.predict_tasks([post])
     assert set(tasks) == {"humanitarian", "informative", "damage"}
     assert all(sum(probs.values()) == pytest.approx(1.0) for probs in tasks.values())
+    classifier.config = msgspec.structs.replace(classifier.config, temperatures={})
+    (plain,) = classifier.predict_tasks([post])
+    scaled, unscaled = (
+        math.log(probs["damage"]["severe_damage"] / probs["damage"]["mild_damage"]) for probs in (tasks, plain)
+    )
+    assert scaled * calibration["further"]["damage"]["temperature"] == pytest.approx(unscaled)
 
 
 @pytest.mark.timeout(240)
@@ -223,6 +260,12 @@ def test_weights_that_are_not_there_are_named(archive_folder: Path, tmp_path: Pa
     assert "--weights DIR" in capsys.readouterr().err
     assert sitrep("train", "--recipe", "compact", "--data", str(archive_folder), "--out", out) == 1
     assert "--weights DIR" in capsys.readouterr().err
+
+
+def test_more_threads_than_a_machine_can_start_are_refused(archive_folder: Path, tmp_path: Path, capsys) -> None:
+    arguments = ("train", "--recipe", "tiny", "--data", str(archive_folder), "--out", str(tmp_path / "out"))
+    assert sitrep(*arguments, "--threads", "100000") == 2
+    assert "--threads" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_named(archive_folder: Path, tmp_path: Path, capsys) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from model.joint.config import TransferConfig
 from model.joint.transfer import heatmap, score_patches
+from model.transport import cosine_cost, ipot, patch_scores
 
 REAL = torch.ones(1, 4, dtype=torch.bool)
 
@@ -103,7 +104,20 @@ def test_a_rationale_of_padding_alone_scores_nothing() -> None:
     assert not scores.any()
 
 
-@pytest.mark.parametrize("wrong", [{"top_share": 0.0}, {"top_share": 1.5}, {"beta": 0.0}, {"n_steps": 0}])
+@pytest.mark.parametrize("seed", range(4))
+def test_transport_with_the_least_beta_is_right_in_float32(seed: int) -> None:
+    """Scores of widely spread costs, against float64; a smaller beta is refused since they are wrong there."""
+    torch.manual_seed(seed)
+    cost = cosine_cost(torch.randn(16, 20, 16), torch.randn(16, 49, 16))
+    words, patches = torch.ones(16, 20, dtype=torch.bool), torch.ones(16, 49, dtype=torch.bool)
+    plan, exact = (ipot(c, words, patches, beta=0.05, n_steps=50) for c in (cost, cost.double()))
+    torch.testing.assert_close(patch_scores(plan, words).double(), patch_scores(exact, words), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"top_share": 0.0}, {"top_share": 1.5}, {"beta": 0.0}, {"beta": 0.01}, {"beta": math.nan}, {"n_steps": 0}],
+)
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TransferConfig(**wrong)

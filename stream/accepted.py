@@ -10,6 +10,7 @@ from typing import overload
 from aiokafka import ConsumerRecord
 from msgspec import Struct
 
+from stream.headers import Headers
 from stream.offsets import Lease
 
 
@@ -26,8 +27,8 @@ class Accepted(Struct, frozen=True, eq=False, gc=False):
 
     def confirm(self) -> None:
         """Say that the record's outcome is delivered; idempotent, never blocks."""
-        record = self.record
-        self.lease.confirm(record.offset, size_bytes(record))
+        [n_bytes] = sizes_bytes([self.record])
+        self.lease.confirm(self.record.offset, n_bytes)
 
 
 class Fetched(Sequence[Accepted]):
@@ -73,11 +74,17 @@ def confirm_all(accepted: Iterable[Accepted]) -> None:
         _confirm(lease, [one.record for one in some])
 
 
-def size_bytes(record: ConsumerRecord) -> int:
-    """Return what the record counts against the bytes in flight."""
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers) if record.headers else 0
-    return len(record.value or b"") + len(record.key or b"") + headers
+def sizes_bytes(records: Sequence[ConsumerRecord]) -> list[int]:
+    """Return what each record counts against the bytes in flight."""
+    return [
+        len(record.value or b"") + len(record.key or b"") + (_headers_bytes(record.headers) if record.headers else 0)
+        for record in records
+    ]
+
+
+def _headers_bytes(headers: Headers) -> int:
+    return sum(len(name) + len(value or b"") for name, value in headers)
 
 
 def _confirm(lease: Lease, records: Sequence[ConsumerRecord]) -> None:
-    lease.confirm_many([record.offset for record in records], [size_bytes(record) for record in records])
+    lease.confirm_many([record.offset for record in records], sizes_bytes(records))

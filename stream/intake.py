@@ -18,7 +18,7 @@ from aiokafka.errors import (
     KafkaError,
 )
 
-from stream.accepted import Accepted, Fetched, confirm_all, size_bytes
+from stream.accepted import Accepted, Fetched, confirm_all, sizes_bytes
 from stream.claims import Claims
 from stream.consumer import LEAVE_S, IntakeConfig, join, leave
 from stream.errors import StreamError
@@ -283,7 +283,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         now_s = time.monotonic()
         if self.n_in_flight == 0 and now_s - self._gave_up_s > self._config.max_stall_s:
             self.last_progress_s = now_s
-        lease.accept([record.offset for record in records], sum([size_bytes(record) for record in records]))
+        lease.accept([record.offset for record in records], sum(sizes_bytes(records)))
         return Fetched(records, lease)
 
     def _put_back(self, partition: TopicPartition, offset: int) -> None:

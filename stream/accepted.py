@@ -25,6 +25,10 @@ class Accepted(Struct, frozen=True, eq=False, gc=False):
         """Whether the partition has gone to another worker, which handles the record again."""
         return self.lease.lost
 
+    def hold(self, n_bytes: int) -> None:
+        """Count what was made of the record besides, until it is confirmed."""
+        self.lease.hold(self.record.offset, n_bytes)
+
     def confirm(self) -> None:
         """Say that the record's outcome is delivered; idempotent, never blocks."""
         [n_bytes] = sizes_bytes([self.record])

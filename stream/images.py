@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -63,17 +63,19 @@ class ImagePool:
             for pool in pools:
                 self._free.put_nowait(pool if pool in self._pools else None)
 
-    async def prepare(self, image: Image, *, index: int, is_wanted: Callable[[], bool] = lambda: True) -> PreparedImage:
+    async def prepare(
+        self, image: Image, *, index: int, on_turn: Callable[[], Awaitable[bool]] | None = None
+    ) -> PreparedImage:
         """Return the image as pixels; `index` says which of its post's images it is.
 
         Raises:
             ImageUnavailable: it cannot be used; `reason` is one of `REASONS`.
-            ImageUnwanted: `is_wanted` says no when its turn comes.
+            ImageUnwanted: `on_turn`, awaited before it is decoded, says that nobody wants it any more.
             ImagePoolStopped: `stop` came first, which says nothing about the image.
         """
         pool = await self._free.get()
         try:
-            if not is_wanted():
+            if on_turn is not None and not await on_turn():
                 raise ImageUnwanted("nobody waits for the image any more")
             for _ in range(2):  # a process may die idle, or by a signal to all, through no fault of this image
                 if self._stopped:

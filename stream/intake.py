@@ -98,6 +98,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         """Bytes of the same."""
         return sum(lease.n_bytes for lease in self._leases.values())
 
+    @property
+    def n_bytes_held(self) -> int:
+        """Bytes of what was made of the same."""
+        return sum(lease.n_held for lease in self._leases.values())
+
     async def fetch(self) -> list[Fetched]:
         """Return the next records, a `Fetched` per partition; empty when none came or there is no room.
 

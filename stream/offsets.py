@@ -86,7 +86,7 @@ class Lease:
     `on_progress` is called when a confirmation changed something.
     """
 
-    __slots__ = ("_on_progress", "committed", "idle", "lost", "n_bytes", "partition", "tracker")
+    __slots__ = ("_held", "_on_progress", "committed", "idle", "lost", "n_bytes", "n_held", "partition", "tracker")
 
     def __init__(self, partition: TopicPartition, *, on_progress: Callable[[], None] = lambda: None) -> None:
         self.partition = partition
@@ -94,6 +94,8 @@ class Lease:
         self.lost = False
         self.committed: int | None = None
         self.n_bytes = 0
+        self.n_held = 0  # bytes
+        self._held: dict[int, int] = {}
         self.idle = asyncio.Event()
         self.idle.set()
         self._on_progress = on_progress
@@ -104,11 +106,17 @@ class Lease:
         self.n_bytes += n_bytes
         self.idle.clear()
 
+    def hold(self, offset: int, n_bytes: int) -> None:
+        """Count what was made of a record besides, until that is done."""
+        if not self.lost and self.tracker.is_pending(offset):
+            self._held[offset] = n_bytes
+            self.n_held += n_bytes
+
     def confirm(self, offset: int, n_bytes: int) -> bool:
         """Mark a record as done; return False when that changes nothing."""
         if self.lost or not self.tracker.confirm(offset):
             return False
-        self._confirmed(n_bytes)
+        self._confirmed([offset], n_bytes)
         return True
 
     def confirm_many(self, offsets: Sequence[int], sizes: Sequence[int]) -> None:
@@ -117,7 +125,7 @@ class Lease:
             return
         were_pending = self.tracker.confirm_many(offsets)
         if any(were_pending):
-            self._confirmed(sum(compress(sizes, were_pending)))
+            self._confirmed(offsets, sum(compress(sizes, were_pending)))
 
     def give_up(self) -> None:
         """Say that the partition is no longer this worker's."""
@@ -130,8 +138,10 @@ class Lease:
         offset = self.tracker.committable
         return None if self.lost or offset == self.committed else offset
 
-    def _confirmed(self, n_bytes: int) -> None:
+    def _confirmed(self, offsets: Sequence[int], n_bytes: int) -> None:
         self.n_bytes -= n_bytes
+        if self._held:
+            self.n_held -= sum(self._held.pop(offset, 0) for offset in offsets)
         if self.tracker.n_in_flight == 0:
             self.idle.set()
         self._on_progress()

@@ -51,7 +51,7 @@ class Gauges:
         if pipeline.intake.n_in_flight == 0 and self._lag == 0:
             self._caught_up_s = time.monotonic()
         metrics.in_flight.set(pipeline.intake.n_in_flight)
-        metrics.in_flight_bytes.set(pipeline.intake.n_bytes_in_flight)
+        metrics.in_flight_bytes.set(pipeline.intake.n_bytes_in_flight + pipeline.intake.n_bytes_held)
         metrics.cache_buffered.set(pipeline.cache_writer.n_buffered)
         metrics.triage.set(float(pipeline.load.triage))
         metrics.redis_up.set(float(pipeline.cache_writer.available))

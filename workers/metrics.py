@@ -76,7 +76,7 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge("sitrep_in_flight_posts", "Posts accepted and not acknowledged", registry=registry)
-        self.in_flight_bytes = Gauge("sitrep_in_flight_bytes", "Bytes of the same", registry=registry)
+        self.in_flight_bytes = Gauge("sitrep_in_flight_bytes", "Bytes of these, decoded too", registry=registry)
         self.queue_depth = Gauge("sitrep_queue_depth_posts", "Posts that wait for a micro-batch", registry=registry)
         self.cache_buffered = Gauge("sitrep_cache_buffered_findings", "Findings that wait for Redis", registry=registry)
         self.redis_up = Gauge("sitrep_redis_up", "1 while Redis answers", registry=registry)

@@ -139,6 +139,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
             is_in_flight=self.intake.is_in_flight,
+            has_room=lambda: self.intake.n_bytes_held < settings.max_in_flight_bytes,
             reliefs=lambda: self.load.reliefs,
         )
         self._gauges = Gauges(self)

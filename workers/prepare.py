@@ -42,9 +42,10 @@ class PrepareStage:
         max_record_bytes: int,
         on_fatal: Callable[[BaseException], None],
         is_in_flight: Callable[[Origin], bool] = lambda origin: False,
+        has_room: Callable[[], bool] = lambda: True,
         reliefs: Callable[[], Reliefs] = Reliefs,
     ) -> None:
-        """`is_in_flight` tells whether the outcome of a post that came to this worker is still open."""
+        """`is_in_flight` tells whether a post's outcome is still open here, `has_room` whether a picture has room."""
         self._reliefs = reliefs
         self._images = images
         self._duplicates = duplicates
@@ -54,6 +55,7 @@ class PrepareStage:
         self._max_record_bytes = max_record_bytes
         self._on_fatal = on_fatal
         self._is_in_flight = is_in_flight
+        self._has_room = has_room
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, fetched: Sequence[Accepted]) -> None:
@@ -141,7 +143,9 @@ class PrepareStage:
 
     async def _with_image(self, accepted: Accepted, post: Post, origin: Origin, accepted_at: datetime) -> None:
         try:
-            image, degraded = await self._first_usable(post, lambda: not accepted.lost)
+            image, degraded = await self._first_usable(accepted, post)
+            if image is not None:
+                accepted.hold(len(image.pixels))
             if image is None and not post.text.strip():
                 reason = degraded[0] if degraded else "image_unusable"
                 raise InvalidRecord("no_usable_content", f"post {post.id!r} has no text and its image fails: {reason}")
@@ -150,13 +154,19 @@ class PrepareStage:
             self._duplicates.forget(post, origin)
             await self._outcomes.dead_letter(accepted, Cause(reason=error.reason, stage=_STAGE, error=error))
 
-    async def _first_usable(self, post: Post, is_wanted: Callable[[], bool]) -> tuple[PreparedImage | None, list[str]]:
+    async def _first_usable(self, accepted: Accepted, post: Post) -> tuple[PreparedImage | None, list[str]]:
         """Return the first image that can be used, and what had to be left out."""
         degraded: list[str] = []
+
+        async def is_wanted() -> bool:
+            while not self._has_room() and not accepted.lost:
+                await asyncio.sleep(_LOOK_S)
+            return not accepted.lost
+
         for index, image in enumerate(post.images):
             start = time.perf_counter()
             try:
-                prepared = await self._images.prepare(image, index=index, is_wanted=is_wanted)
+                prepared = await self._images.prepare(image, index=index, on_turn=is_wanted)
             except ImageUnavailable as error:
                 self._metrics.image_failures.labels(error.reason).inc()
                 degraded.append(f"image_{error.reason}")

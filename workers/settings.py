@@ -89,9 +89,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_in_flight: Annotated[Positive, Meta(description="posts accepted and not yet acknowledged, per worker")] = 2_000
     max_in_flight_bytes: Annotated[
         Positive,
-        Meta(
-            description="bytes of the same, as they came; a decoded picture takes up to 3 × image_edge² bytes besides"
-        ),
+        Meta(description="bytes of the same, as they came; their decoded pictures may take as many besides"),
     ] = 67_108_864
     remembered_posts: Annotated[
         int,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from PIL import Image as Pillow
 
 from deploy.embedded import EmbeddedServices
 from stream.reader import read_topic
 from stream.records import Finding, Image, Post, decode, encode
 from stream.topics import Topic
+from tests.chaos.classifiers import StubClassifier
 from tests.chaos.field import Field, Raw, playing_field
 from tests.regressions.ground import running
 from tests.stream.pictures import halves, saved
@@ -73,3 +76,21 @@ async def findings(field: Field) -> list[Finding]:
 
 async def read_all(kafka: str, topic: Topic) -> list[ConsumerRecord]:
     return [record async for record in read_topic(kafka, topic.name)]
+
+
+async def test_decoded_pictures_are_bounded_when_the_classifier_is_slow(field: Field) -> None:
+    """A small file may become a hundred times its bytes; none is decoded before there is room for it."""
+    picture = saved(Pillow.new("RGB", (300, 300), "red"), "PNG")
+    decoded, limit, n_posts = 300 * 300 * 3, 2_000_000, 60
+    posts = [Post(id=f"p{number}", text="bridge down", images=[Image(data=picture)]) for number in range(n_posts)]
+    assert n_posts * len(picture) < limit < n_posts * decoded / 4
+    await field.feed([Raw(value=encode(post), partition=0) for post in posts])
+    flags = {"max_in_flight_bytes": limit, "image_processes": 2, "image_edge": 300, "max_batch": 4}
+    async with running(field, StubClassifier(seconds_per_post=0.03), **flags) as app:
+        most = 0
+        while (await field.ledger()).findings < n_posts:
+            most = max(most, app.pipeline.intake.n_bytes_held)
+            await asyncio.sleep(0.05)
+        assert app.failure is None
+        assert app.pipeline.intake.n_bytes_held == 0
+    assert limit / 2 < most < limit + 2 * decoded

@@ -178,9 +178,13 @@ async def test_image_that_nobody_waits_for_any_more_costs_no_turn(open_pool: Ope
     """Those of a partition that went to another worker would hold up the pictures of those that came."""
     pool = open_pool()
     wanted = True
+
+    async def is_wanted() -> bool:
+        return wanted
+
     running = asyncio.create_task(pool.prepare(SLOW, index=0))
     await at_work()
-    waiting = [asyncio.create_task(pool.prepare(SLOW, index=0, is_wanted=lambda: wanted)) for _ in range(20)]
+    waiting = [asyncio.create_task(pool.prepare(SLOW, index=0, on_turn=is_wanted)) for _ in range(20)]
     await asyncio.sleep(0)
     wanted = False
     assert isinstance(await asyncio.gather(running, return_exceptions=True), list)

@@ -127,3 +127,18 @@ def test_offsets_that_fall_are_refused() -> None:
     assert tracker.committable is None
     assert tracker.confirm(5)
     assert tracker.committable == 7
+
+
+def test_what_was_made_of_a_record_counts_until_that_is_done() -> None:
+    lease = Lease(TopicPartition("posts", 0))
+    lease.accept(range(4), 40)
+    for offset in (1, 2, 3, 9):  # 9 never came
+        lease.hold(offset, 100)
+    assert (lease.n_bytes, lease.n_held) == (40, 300)
+    lease.confirm(2, 10)
+    lease.hold(2, 100)  # too late
+    assert (lease.n_bytes, lease.n_held) == (30, 200)
+    lease.confirm_many([0, 1, 2], [10, 10, 10])
+    assert (lease.n_bytes, lease.n_held) == (10, 100)
+    lease.confirm_many([3], [10])
+    assert (lease.n_bytes, lease.n_held) == (0, 0)

@@ -47,7 +47,7 @@ POSTS = [
     post("unknown-field", text="Water is rising fast", from_the_future={"a": 1}),
     Raw(key=b"packed", partition=0, headers=[("content-type", b"application/msgpack"), ("traceparent", TRACE)],
         value=msgspec.msgpack.encode({"id": "packed", "text": "Road destroyed", "images": [{"data": PHOTO}]})),
-    post("plain", text="Please donate food and water, volunteers needed at the shelter"),
+    post("plain", text="Please donate food and water, volunteers needed at the shelter", source="bluesky"),
     Raw(key=b"garbage", value=b"\xff{not json", partition=0, headers=[("traceparent", TRACE), ("mine", b"kept")]),
     post("wrong-type", text=17),
     post("no-content"),
@@ -147,7 +147,7 @@ def test_finding_says_what_it_was_decided_from(outcome: Outcome) -> None:
     assert words
     assert all(word == word.strip() for word in words)
     assert all(0 < span.score <= 1 for span in finding.text_rationale)
-    assert finding.id == finding_id("plain", finding.model.version)
+    assert finding.id == finding_id("plain", finding.model.version, source="bluesky")
     assert finding.model.name == "compact"
     assert finding.model.digest.startswith("sha256:")
     assert finding.posted_at is not None

@@ -8,7 +8,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -25,9 +27,17 @@ class Child(Struct, frozen=True, kw_only=True):
     started: str
 
 
-def spawn(name: str, command: list[str], *, log_file: Path, die_with_parent: bool) -> Child:
+def spawn(
+    name: str,
+    command: list[str],
+    *,
+    log_file: Path,
+    die_with_parent: bool,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Child:
     """Start the command in a session of its own, its output appended to the log file.
 
+    `variables` are added to the environment that it inherits.
     With `die_with_parent` the kernel kills it when the calling **thread** ends, however that ends:
     call from the main thread.
     """
@@ -39,7 +49,7 @@ def spawn(name: str, command: list[str], *, log_file: Path, die_with_parent: boo
     pid = os.posix_spawn(
         command[0],
         command,
-        os.environ,
+        {**os.environ, **variables},
         setsid=True,
         setsigmask=[],
         setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGPIPE],

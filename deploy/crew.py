@@ -20,7 +20,7 @@ from typing import Any, Final
 from deploy.child_process import Child, end, is_alive, spawn
 from deploy.embedded import free_port
 from deploy.failure import CommandFailed
-from workers.settings import in_environment
+from workers.settings import as_variables
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 # not `-m`: that would look for our packages in the folder the user happens to be in
@@ -107,8 +107,9 @@ def crew(n_workers: int, *, flags: Mapping[str, Any], config_file: Path | None, 
                 command += ["--config", str(config_file)]
             log_file = logs / f"worker-{number}.log"
             log_file.unlink(missing_ok=True)
-            with in_environment(settings):  # anybody may read a command line, and the password in it
-                child = spawn(f"worker {number}", command, log_file=log_file, die_with_parent=True)
+            # not in the command line, which anybody may read, and the password in it
+            variables = as_variables(settings)
+            child = spawn(f"worker {number}", command, log_file=log_file, die_with_parent=True, variables=variables)
             workers.append(Worker(child=child, url=f"http://127.0.0.1:{port}", log_file=log_file))
         yield Crew(workers)
     finally:

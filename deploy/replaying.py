@@ -28,6 +28,7 @@ from stream.feeds import FeedCounts, ReplayCounts, read_feed, replay
 from stream.headers import Headers
 from stream.ledger import read_ledger
 from stream.outbox import Outgoing
+from stream.starting import start_client
 from stream.topics import check_topics
 from workers.settings import Settings
 
@@ -49,7 +50,7 @@ async def post_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         linger_ms=2,
     )
     try:
-        await producer.start()
+        await start_client(producer)
     except (KafkaError, OSError, ValueError) as error:
         await producer.stop()
         raise BrokerUnavailable(

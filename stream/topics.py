@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from stream.errors import BrokerUnavailable, StreamError
+from stream.starting import start_client
 
 DAY_MS: Final = 86_400_000
 
@@ -145,7 +146,7 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
     try:
         try:
-            await admin.start()
+            await start_client(admin)
         except (KafkaError, OSError, ValueError) as error:
             message = f"no Kafka broker answers at {bootstrap}: start one or give another address"
             raise BrokerUnavailable(message) from error

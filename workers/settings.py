@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -225,18 +224,9 @@ def without_password(text: str) -> str:
     return _PASSWORD.sub(r"\1\2\3***", text)
 
 
-@contextmanager
-def in_environment(values: Mapping[str, Any]) -> Iterator[None]:
-    """Hand the settings on to the processes that are started in the block; for the main thread."""
-    given = {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
-    before = {name: os.environ[name] for name in given if name in os.environ}
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name in given:
-            del os.environ[name]
-        os.environ.update(before)
+def as_variables(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings as the environment variables that say the same to another process."""
+    return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 
 def _info(name: str) -> Any:

@@ -12,6 +12,7 @@ from aiokafka import ConsumerRecord
 from msgspec import Struct
 
 from deploy.failure import CommandFailed
+from stream.broker import Broker
 from stream.dead_letters import is_marker
 from stream.headers import dead_letter_origin, parse_dead_letter
 from stream.reader import read_batches, topic_bounds
@@ -32,17 +33,17 @@ class _Outcome(Struct):
 _outcomes = msgspec.json.Decoder(_Outcome)
 
 
-async def outcome_ends(bootstrap: str, topics: Topics) -> dict[str, Offsets]:
+async def outcome_ends(broker: Broker, topics: Topics) -> dict[str, Offsets]:
     """Return where outcomes will come from now on, by topic."""
     names = (topics.findings.name, topics.duplicates.name, topics.dead_letters.name)
     return {
-        name: {partition: bound.end for partition, bound in (await topic_bounds(bootstrap, name)).items()}
+        name: {partition: bound.end for partition, bound in (await topic_bounds(broker, name)).items()}
         for name in names
     }
 
 
 async def wait_for_outcomes(
-    bootstrap: str,
+    broker: Broker,
     topics: Topics,
     sent: Mapping[int, set[int]],
     *,
@@ -64,7 +65,7 @@ async def wait_for_outcomes(
     latencies_s: list[float] = []
     heard_s = time.monotonic()
     while True:
-        async for record in _new_outcomes(bootstrap, starts):
+        async for record in _new_outcomes(broker, starts):
             outcome = _outcome(record, is_letter=record.topic == topics.dead_letters.name)
             if outcome is None or outcome.origin.topic != topics.posts.name:
                 continue
@@ -87,10 +88,10 @@ async def wait_for_outcomes(
         await asyncio.sleep(_POLL_S)
 
 
-async def _new_outcomes(bootstrap: str, starts: dict[str, Offsets]) -> AsyncIterator[ConsumerRecord]:
+async def _new_outcomes(broker: Broker, starts: dict[str, Offsets]) -> AsyncIterator[ConsumerRecord]:
     """Yield what came since `starts`, which move on."""
     for topic, offsets in starts.items():
-        async for batch in read_batches(bootstrap, topic, from_offsets=offsets):
+        async for batch in read_batches(broker, topic, from_offsets=offsets):
             for record in batch:
                 yield record
             offsets[batch[-1].partition] = batch[-1].offset + 1

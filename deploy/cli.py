@@ -84,7 +84,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
         return 1
     except Exception as error:  # the edge: whatever went wrong becomes one line
-        from workers.settings import without_password
+        from workers.setting_sources import without_password
 
         if debug:
             print(without_password("".join(traceback.format_exception(error))), file=sys.stderr, end="")

@@ -10,6 +10,7 @@ import typer
 from deploy import options
 
 if TYPE_CHECKING:
+    from stream.broker import Broker
     from stream.dead_letters import Stored, Wanted
     from stream.topics import Topics
 
@@ -42,7 +43,7 @@ def list_letters(
     from deploy.render import safe
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
-    stored = _stored(settings.kafka, options.topics_of(settings), _wanted(None, reason))
+    stored = _stored(settings.broker, options.topics_of(settings), _wanted(None, reason))
     if as_json:
         for entry in stored:
             typer.echo(msgspec.json.encode(msgspec.to_builtins(entry.letter) | {"replayed": entry.replayed}))
@@ -78,7 +79,7 @@ def show_letter(
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
     topics = options.topics_of(settings)
-    stored = _stored(settings.kafka, topics, _wanted([letter_id], None))
+    stored = _stored(settings.broker, topics, _wanted([letter_id], None))
     if not stored:
         raise CommandFailed(f"there is no dead letter {letter_id} on {topics.dead_letters.name}: `list` names them")
     [entry] = stored
@@ -129,7 +130,7 @@ def replay_letters(
     topics = options.topics_of(settings)
     done = asyncio.run(
         replay_dead_letters(
-            settings.kafka,
+            settings.broker,
             topics.dead_letters.name,
             _wanted(ids, reason),
             targets=frozenset({topics.posts.name, topics.prepared.name}),
@@ -152,10 +153,10 @@ def replay_letters(
         raise CommandFailed(f"no dead letter has the reason {', '.join(reason)}: `sitrep dead-letters list` shows them")
 
 
-def _stored(bootstrap: str, topics: Topics, wanted: Wanted) -> list[Stored]:
+def _stored(broker: Broker, topics: Topics, wanted: Wanted) -> list[Stored]:
     from stream.dead_letters import list_dead_letters
 
-    return asyncio.run(list_dead_letters(bootstrap, topics.dead_letters.name, wanted))
+    return asyncio.run(list_dead_letters(broker, topics.dead_letters.name, wanted))
 
 
 def _wanted(ids: list[str] | None, reasons: list[str] | None) -> Wanted:

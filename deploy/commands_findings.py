@@ -74,7 +74,7 @@ def rebuild(
 
     What is older than `finding_ttl_s` is left out.
     """
-    from workers.settings import without_password
+    from workers.setting_sources import without_password
 
     settings = options.read_settings(kafka=kafka, redis=redis, prefix=prefix, config=config_file, set_=set_)
     n_findings, n_alerts = asyncio.run(_rebuild(settings))
@@ -105,7 +105,7 @@ async def _follow(settings: Settings, label: str | None, as_json: bool) -> None:
         state = "does not answer: waiting for it" if is_away else "answers again"
         typer.echo(f"sitrep: the Kafka broker at {settings.kafka} {state}", err=True)
 
-    async for record in tail_topic(settings.kafka, options.topics_of(settings).findings.name, on_away=tell):
+    async for record in tail_topic(settings.broker, options.topics_of(settings).findings.name, on_away=tell):
         try:
             finding = decode(record.value, Finding)
         except InvalidRecord as error:
@@ -124,7 +124,7 @@ async def _rebuild(settings: Settings) -> tuple[int, int]:
 
     async with options.open_cache(settings) as cache:
         await cache.ping()
-        return await fill(cache, read_entries(settings.kafka, options.topics_of(settings), on_unreadable=tell))
+        return await fill(cache, read_entries(settings.broker, options.topics_of(settings), on_unreadable=tell))
 
 
 def _show(finding: Finding, *, as_json: bool, in_full: bool) -> None:

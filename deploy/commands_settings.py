@@ -34,7 +34,7 @@ def config(
     from rich.table import Table
     from rich.text import Text
 
-    from workers.settings import explain_settings
+    from workers.setting_sources import explain_settings
 
     if markdown:
         from deploy.readme import settings_table

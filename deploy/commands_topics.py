@@ -12,6 +12,7 @@ from deploy import options
 
 if TYPE_CHECKING:
     from stream.book import PartitionCounts
+    from stream.broker import Broker
     from stream.ledger import Ledger
     from stream.reader import Bounds
     from stream.records import Origin
@@ -41,8 +42,8 @@ def create(
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
     topics = options.topics_of(settings)
-    created = asyncio.run(create_topics(settings.kafka, topics.all(), replication=settings.replication))
-    for topic, bounds in zip(topics.all(), asyncio.run(_held(settings.kafka, topics)), strict=True):
+    created = asyncio.run(create_topics(settings.broker, topics.all(), replication=settings.replication))
+    for topic, bounds in zip(topics.all(), asyncio.run(_held(settings.broker, topics)), strict=True):
         there = _partitions(topic, bounds)
         note = "" if there == str(topic.n_partitions) else f"  partitions: {there}"
         typer.echo(f"{'created' if topic.name in created else 'exists '}  {topic.name}{note}")
@@ -62,7 +63,7 @@ def describe(
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
     topics = options.topics_of(settings)
-    held = asyncio.run(_held(settings.kafka, topics))
+    held = asyncio.run(_held(settings.broker, topics))
     if as_json:
         rows = [
             msgspec.to_builtins(topic)
@@ -103,7 +104,7 @@ def check(
     from deploy.render import safe
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
-    ledger = asyncio.run(_checked(settings.kafka, options.topics_of(settings), wait_s, keep_ids=show_ids))
+    ledger = asyncio.run(_checked(settings.broker, options.topics_of(settings), wait_s, keep_ids=show_ids))
     if as_json:
         typer.echo(msgspec.json.encode(msgspec.to_builtins(ledger)))
     else:
@@ -126,27 +127,27 @@ def check(
         raise typer.Exit(1)
 
 
-async def _checked(bootstrap: str, topics: Topics, wait_s: float, *, keep_ids: bool) -> Ledger:
+async def _checked(broker: Broker, topics: Topics, wait_s: float, *, keep_ids: bool) -> Ledger:
     from stream.ledger import read_ledger
 
     deadline = time.monotonic() + wait_s
     while True:
         start = time.monotonic()
-        ledger = await read_ledger(bootstrap, topics, keep_ids=keep_ids)
+        ledger = await read_ledger(broker, topics, keep_ids=keep_ids)
         now = time.monotonic()
         if not ledger.missing or now >= deadline:
             return ledger
         await asyncio.sleep(min(max(0.5, now - start), deadline - now))
 
 
-async def _held(bootstrap: str, topics: Topics) -> list[dict[int, Bounds] | None]:
+async def _held(broker: Broker, topics: Topics) -> list[dict[int, Bounds] | None]:
     """What the broker has of each topic, None where it has no such topic."""
     from stream.reader import UnknownTopic, topic_bounds
 
     held: list[dict[int, Bounds] | None] = []
     for topic in topics.all():
         try:
-            held.append(await topic_bounds(bootstrap, topic.name))
+            held.append(await topic_bounds(broker, topic.name))
         except UnknownTopic:
             held.append(None)
     return held

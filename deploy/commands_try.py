@@ -70,7 +70,7 @@ def up(
 ) -> None:
     """Start Kafka and Redis for trying, on free ports of this machine only, until `sitrep down`."""
     from deploy.embedded import up as start
-    from workers.settings import without_password
+    from workers.setting_sources import without_password
 
     _check_kafka_home(kafka, kafka_home)
     if kafka is not None and redis is not None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from deploy.child_process import Child, end, is_alive, spawn
 from deploy.embedded import free_port
 from deploy.failure import CommandFailed
-from workers.settings import as_variables
+from workers.setting_sources import as_variables
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 # not `-m`: that would look for our packages in the folder the user happens to be in

@@ -31,7 +31,8 @@ from stream.ledger import Ledger, read_ledger
 from stream.reader import tail_topic
 from stream.records import DeadLetter
 from stream.topics import create_topics
-from workers.settings import Settings, load_settings, without_password
+from workers.setting_sources import load_settings, without_password
+from workers.settings import PLAIN_KAFKA, Settings
 
 _READY_S: Final = 120.0
 _STALL_S: Final = 60.0
@@ -93,12 +94,14 @@ class Demo:
         self._services = services.children
         prefix = self.flags.get("prefix", f"sitrep-demo-{secrets.token_hex(4)}.")
         samples = {"image_folder": str(SAMPLES_FOLDER)}
-        flags = {**samples, **self.flags, "kafka": services.kafka, "redis": services.redis, "prefix": prefix}
+        plain = {} if own_kafka else PLAIN_KAFKA
+        addresses = {"kafka": services.kafka, "redis": services.redis}
+        flags = {**samples, **self.flags, **plain, **addresses, "prefix": prefix}
         settings = load_settings(flags, file=self.config_file)
         if own_redis:
             asyncio.run(_reach_redis(settings))
         topics = topics_of(settings)
-        asyncio.run(create_topics(settings.kafka, topics.all(), replication=settings.replication))
+        asyncio.run(create_topics(settings.broker, topics.all(), replication=settings.replication))
         team = cleanup.enter_context(crew(self.n_workers, flags=flags, config_file=self.config_file, logs=exhibit.logs))
         board = Board(topics=topics)
         with view_for(board) as view:
@@ -181,7 +184,7 @@ class Demo:
             now = time.monotonic()
             if board.finished and now - looked_s > _LEDGER_S:
                 looked_s = now
-                if not (await read_ledger(settings.kafka, board.topics)).missing:
+                if not (await read_ledger(settings.broker, board.topics)).missing:
                     return
             if now - max(board.last_outcome_s, board.last_sent_s, start_s) > _STALL_S:
                 self._failure = f"nothing sent and no outcome for {_STALL_S:g} s"
@@ -226,7 +229,7 @@ class Demo:
     async def _tail(self, settings: Settings, board: Board, view: View, exhibit: Exhibit) -> None:
         topics = board.topics
         names = (topics.findings.name, topics.alerts.name, topics.duplicates.name, topics.dead_letters.name)
-        async for record in tail_topic(settings.kafka, *names, from_beginning=True):
+        async for record in tail_topic(settings.broker, *names, from_beginning=True):
             try:
                 outcome = board.take(record)
             except InvalidRecord as error:
@@ -257,7 +260,7 @@ async def _reach_redis(settings: Settings) -> None:
 
 async def _ledger(settings: Settings, board: Board) -> Ledger | None:
     try:
-        return await read_ledger(settings.kafka, board.topics)
+        return await read_ledger(settings.broker, board.topics)
     except StreamError:
         return None
 

@@ -66,7 +66,7 @@ def read_settings(
     set_: list[str] | None = None,
 ) -> Settings:
     """Return the settings as the options, the environment and the file give them."""
-    from workers.settings import load_settings
+    from workers.setting_sources import load_settings
 
     given = flags(kafka=kafka, redis=redis, prefix=prefix, set_=set_)
     if checkpoint is not None:
@@ -117,7 +117,7 @@ def redis_failure(error: RedisError, url: str | None = None) -> str:
     """Return what to tell the user: a Redis that answers with an error need not be started."""
     from redis import exceptions
 
-    from workers.settings import without_password
+    from workers.setting_sources import without_password
 
     name = "Redis" if url is None else f"Redis at {without_password(url)}"
     silent = isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError)

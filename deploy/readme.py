@@ -20,7 +20,8 @@ from deploy.bench_tables import bench_tables
 from deploy.gpu_tables import gpu_tables
 from model import summary, tables
 from workers.metrics import Metrics
-from workers.settings import SHIPPED_CHECKPOINT, explain_settings
+from workers.setting_sources import explain_settings
+from workers.settings import SHIPPED_CHECKPOINT
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"

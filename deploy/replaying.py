@@ -23,7 +23,6 @@ from rich.text import Text
 from deploy.awaiting import outcome_ends, wait_for_outcomes
 from deploy.options import topics_of
 from deploy.render import safe
-from stream.errors import BrokerUnavailable
 from stream.feeds import FeedCounts, ReplayCounts, read_feed, replay
 from stream.headers import Headers
 from stream.ledger import read_ledger
@@ -43,7 +42,7 @@ async def post_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
     """Connect a producer that can send any post the topic takes, and some that it refuses."""
     limit_bytes = 2 * settings.max_record_bytes + 65_536
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka,
+        **settings.broker.options(),
         enable_idempotence=True,
         max_batch_size=max(262_144, limit_bytes),
         max_request_size=limit_bytes,
@@ -53,9 +52,7 @@ async def post_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         await start_client(producer)
     except (KafkaError, OSError, ValueError) as error:
         await producer.stop()
-        raise BrokerUnavailable(
-            f"no Kafka broker answers at {settings.kafka}: start one or give another address (--kafka)"
-        ) from error
+        raise await settings.broker.unreachable(error) from error
     try:
         yield producer
     finally:
@@ -138,8 +135,8 @@ class Replay:
         records = read_feed(
             self.file, images_dir=self.images, max_image_bytes=self.settings.max_record_bytes // 2, counts=counts
         )
-        await check_topics(self.settings.kafka, topics.all())
-        before = await outcome_ends(self.settings.kafka, topics)
+        await check_topics(self.settings.broker, topics.all())
+        before = await outcome_ends(self.settings.broker, topics)
         console = Console(soft_wrap=True)
         start = time.monotonic()
         async with post_producer(self.settings) as producer:
@@ -161,7 +158,7 @@ class Replay:
         with _progress() as progress:
             task = progress.add_task("outcomes", total=done.n_sent)
             latencies_s = await wait_for_outcomes(
-                self.settings.kafka,
+                self.settings.broker,
                 topics,
                 noting.places,
                 since=before,
@@ -172,7 +169,7 @@ class Replay:
         if latencies_s:
             p50, p99 = (latencies_s[int(share * (len(latencies_s) - 1))] for share in (0.5, 0.99))
             console.print(f"end-to-end latency of {len(latencies_s):,} findings: p50 {p50:.3f} s, p99 {p99:.3f} s")
-        ledger = await read_ledger(self.settings.kafka, topics)
+        ledger = await read_ledger(self.settings.broker, topics)
         console.print(ledger.summary(), highlight=False)
         if ledger.missing:
             console.print(f"the {len(ledger.missing)} missing are not of this file: `sitrep ledger check` names them")

@@ -11,6 +11,7 @@ from typing import Final
 from aiokafka import ConsumerRecord
 from msgspec.structs import replace
 
+from stream.broker import Broker
 from stream.cache import MAX_WRITE, Entry, FindingCache, entry_of
 from stream.errors import InvalidRecord
 from stream.reader import Bounds, read_batches, topic_bounds
@@ -28,7 +29,7 @@ _Record = type[Finding] | type[Alert]
 
 
 async def read_entries(
-    bootstrap: str, topics: Topics, *, on_unreadable: OnUnreadable | None = None
+    broker: Broker, topics: Topics, *, on_unreadable: OnUnreadable | None = None
 ) -> AsyncIterator[Entry]:
     """Yield all that the topics hold for the cache; errors are those of `read_batches`.
 
@@ -36,14 +37,14 @@ async def read_entries(
     """
     kinds: tuple[tuple[str, _Record], ...] = ((topics.findings.name, Finding), (topics.alerts.name, Alert))
     for topic, kind in kinds:
-        async for batch in read_batches(bootstrap, topic):
+        async for batch in read_batches(broker, topic):
             for entry in _entries(batch, kind, on_unreadable or _warn):
                 yield entry
 
 
 async def bring_missing(
     cache: FindingCache,
-    bootstrap: str,
+    broker: Broker,
     topics: Topics,
     *,
     source: str,
@@ -55,19 +56,19 @@ async def bring_missing(
     further back, several times as far, as long as a look finds something that the cache lacks.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         UnknownTopic: the broker does not have one of the topics.
     """
-    findings = await topic_bounds(bootstrap, topics.findings.name)  # first: soon this worker's own come to them
-    alerts = await topic_bounds(bootstrap, topics.alerts.name)
-    n_sources = len(await topic_bounds(bootstrap, source))
+    findings = await topic_bounds(broker, topics.findings.name)  # first: soon this worker's own come to them
+    alerts = await topic_bounds(broker, topics.alerts.name)
+    n_sources = len(await topic_bounds(broker, source))
     wanted = outcomes_of(partitions, n_sources, len(findings))
-    n_findings = await _bring_ends(cache, bootstrap, topics.findings.name, Finding, findings, wanted)
-    return n_findings + await _bring_ends(cache, bootstrap, topics.alerts.name, Alert, alerts, set(alerts))
+    n_findings = await _bring_ends(cache, broker, topics.findings.name, Finding, findings, wanted)
+    return n_findings + await _bring_ends(cache, broker, topics.alerts.name, Alert, alerts, set(alerts))
 
 
 async def _bring_ends(
-    cache: FindingCache, bootstrap: str, topic: str, kind: _Record, kept: Mapping[int, Bounds], wanted: set[int]
+    cache: FindingCache, broker: Broker, topic: str, kind: _Record, kept: Mapping[int, Bounds], wanted: set[int]
 ) -> int:
     """Bring what the cache lacks at the ends of the wanted partitions, of which `kept` says what they hold."""
     ends = {number: kept[number].end for number in wanted}
@@ -75,7 +76,7 @@ async def _bring_ends(
     while ends:
         look = {number: Bounds(first=max(kept[number].first, end - n_back), end=end) for number, end in ends.items()}
         n_missing: Counter[int] = Counter()
-        async for batch in read_batches(bootstrap, topic, bounds={**dict.fromkeys(kept, _NOTHING), **look}):
+        async for batch in read_batches(broker, topic, bounds={**dict.fromkeys(kept, _NOTHING), **look}):
             for start in range(0, len(batch), MAX_WRITE):
                 missing = await cache.lacking(_entries(batch[start : start + MAX_WRITE], kind, _warn))
                 await cache.restore(missing)

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
 
+from stream.broker import Broker
 from stream.errors import StreamError
 from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
@@ -30,7 +31,7 @@ _METADATA_MS: Final = 30_000
 class IntakeConfig:
     """How posts are taken in; bytes and posts in flight are bounds over all partitions of this worker."""
 
-    bootstrap: str
+    broker: Broker
     topic: str
     group: str
     instance: str
@@ -59,7 +60,7 @@ async def join(config: IntakeConfig, *, rebalance_timeout_s: float) -> AIOKafkaC
     rest_between_empty_fetches()
     read_any_header_name()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=config.bootstrap,
+        **config.broker.options(),
         group_id=config.group,
         client_id=config.group,
         group_instance_id=config.instance,

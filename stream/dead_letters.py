@@ -15,6 +15,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
+from stream.broker import Broker
 from stream.errors import BrokerUnavailable, StreamError
 from stream.headers import (
     ATTEMPT,
@@ -104,22 +105,22 @@ def replay_headers(letter: DeadLetter) -> Headers:
     return [*original_headers(letter.headers), (ATTEMPT, str(letter.attempt + 1).encode())]
 
 
-async def list_dead_letters(bootstrap: str, topic: str, wanted: Wanted | None = None) -> list[Stored]:
+async def list_dead_letters(broker: Broker, topic: str, wanted: Wanted | None = None) -> list[Stored]:
     """Return the dead letters that are meant, in the order of their partitions.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         UnknownTopic: the broker does not have the topic.
     """
     stored: list[ConsumerRecord] = []
-    async for batch in read_batches(bootstrap, topic):
+    async for batch in read_batches(broker, topic):
         stored.extend(batch)
     stored.sort(key=lambda record: (record.partition, record.offset))
     return [entry for entry in collect(stored) if wanted is None or wanted.matches(entry.letter)]
 
 
 async def replay_dead_letters(
-    bootstrap: str, topic: str, wanted: Wanted, *, targets: frozenset[str], max_record_bytes: int, max_attempts: int = 1
+    broker: Broker, topic: str, wanted: Wanted, *, targets: frozenset[str], max_record_bytes: int, max_attempts: int = 1
 ) -> Replayed:
     """Put the wanted dead letters back on their topics, unless they went back before.
 
@@ -130,11 +131,11 @@ async def replay_dead_letters(
     back stays marked.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         ReplayRefused: another replay took over, or the broker does not do transactions.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **broker.options(),
         transactional_id=f"{topic}-replay",
         max_batch_size=2 * max_record_bytes + _ERROR_HEADROOM_BYTES,
         max_request_size=2 * max_record_bytes + _ERROR_HEADROOM_BYTES,
@@ -144,11 +145,10 @@ async def replay_dead_letters(
         await start_client(producer, _CONNECT_TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError) as error:
         await producer.stop()
-        raise BrokerUnavailable(
-            f"no Kafka broker with transactions answers at {bootstrap}: start one or give another address (--kafka)"
-        ) from error
+        why = await broker.unreachable(error)
+        raise BrokerUnavailable(f"{why} (a replay needs a broker that has transactions)") from error
     try:
-        stored = await list_dead_letters(bootstrap, topic, wanted)
+        stored = await list_dead_letters(broker, topic, wanted)
         ours = [entry for entry in stored if entry.letter.origin.topic in targets and not _omitted(entry.letter)]
 
         def spent(letter: DeadLetter) -> bool:
@@ -160,7 +160,7 @@ async def replay_dead_letters(
     except (ProducerFenced, IllegalOperation) as error:
         raise ReplayRefused("another replay of these dead letters took over: look again with `list`") from error
     except KafkaError as error:
-        raise ReplayRefused(f"the broker at {bootstrap} refused the replay: {error or type(error).__name__}") from error
+        raise ReplayRefused(f"the broker at {broker} refused the replay: {error or type(error).__name__}") from error
     finally:
         await producer.stop()
     return Replayed(

@@ -9,6 +9,7 @@ from aiokafka import ConsumerRecord
 from msgspec import Struct
 
 from stream.book import Book, Ledger, Missing, Outcome
+from stream.broker import Broker
 from stream.dead_letters import is_marker
 from stream.errors import InvalidRecord
 from stream.headers import dead_letter_origin, parse_dead_letter
@@ -19,31 +20,31 @@ from stream.topics import Topics
 __all__ = ["Book", "Ledger", "Missing", "Outcome", "read_ledger"]
 
 
-async def read_ledger(bootstrap: str, topics: Topics, *, keep_ids: bool = False) -> Ledger:
+async def read_ledger(broker: Broker, topics: Topics, *, keep_ids: bool = False) -> Ledger:
     """Return the ledger of the posts that are on their topic now; with `keep_ids`, with an entry for each.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         UnknownTopic: the broker lacks one of the topics.
     """
-    bounds = await topic_bounds(bootstrap, topics.posts.name)
+    bounds = await topic_bounds(broker, topics.posts.name)
     book = Book(topics.posts.name, bounds, keep_ids=keep_ids)
     # outcomes first: a post that comes in while they are read lies beyond the bounds
-    async for batch in read_batches(bootstrap, topics.findings.name):
+    async for batch in read_batches(broker, topics.findings.name):
         for record in batch:
             _enter_json(book, record, "finding", _findings)
-    async for batch in read_batches(bootstrap, topics.duplicates.name):
+    async for batch in read_batches(broker, topics.duplicates.name):
         for record in batch:
             _enter_json(book, record, "duplicate", _duplicates)
-    async for batch in read_batches(bootstrap, topics.dead_letters.name):
+    async for batch in read_batches(broker, topics.dead_letters.name):
         for record in batch:
             if not is_marker(record):
                 _enter_dead_letter(book, record)
-    async for batch in read_batches(bootstrap, topics.posts.name, bounds=bounds):
+    async for batch in read_batches(broker, topics.posts.name, bounds=bounds):
         for record in batch:
             book.accepted(_place(record), _post_id(record))
-    kept = await topic_bounds(bootstrap, topics.posts.name)
-    differing = await _differing(bootstrap, topics.findings.name, frozenset(book.repeated))
+    kept = await topic_bounds(broker, topics.posts.name)
+    differing = await _differing(broker, topics.findings.name, frozenset(book.repeated))
     return book.close(differing=differing, kept={partition: bound.first for partition, bound in kept.items()})
 
 
@@ -80,13 +81,13 @@ def _enter_dead_letter(book: Book, record: ConsumerRecord) -> None:
     book.outcome("dead_letter", origin)
 
 
-async def _differing(bootstrap: str, topic: str, finding_ids: frozenset[str]) -> list[str]:
+async def _differing(broker: Broker, topic: str, finding_ids: frozenset[str]) -> list[str]:
     """Return the ids whose deliveries for one record differ in content; reads nothing when there are no ids."""
     if not finding_ids:
         return []
     digests: dict[tuple[str, int, int], str] = {}
     differing: dict[str, None] = {}
-    async for batch in read_batches(bootstrap, topic):
+    async for batch in read_batches(broker, topic):
         for record in batch:
             try:
                 parts = _findings.decode(record.value or b"")

@@ -18,6 +18,7 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
+from stream.broker import Broker
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.headers import Headers
 from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
@@ -78,9 +79,9 @@ class Outbox:
     """The app's own producer (idempotent, acks=all), made anew after an error that it cannot survive."""
 
     def __init__(
-        self, *, bootstrap: str, max_batch_bytes: int, request_timeout_s: float, publish_timeout_s: float
+        self, *, broker: Broker, max_batch_bytes: int, request_timeout_s: float, publish_timeout_s: float
     ) -> None:
-        self._bootstrap = bootstrap
+        self._broker = broker
         self._max_batch_bytes = max_batch_bytes
         self._request_timeout_s = request_timeout_s
         self._publish_timeout_s = publish_timeout_s
@@ -212,13 +213,13 @@ class Outbox:
         return batch, fitting
 
     async def _connect(self) -> AIOKafkaProducer:
-        producer = new_producer(self._bootstrap, self._max_batch_bytes, self._request_timeout_s)
+        producer = new_producer(self._broker, self._max_batch_bytes, self._request_timeout_s)
         try:
             await start_client(producer)
         except BaseException as error:
             await producer.stop()
             if isinstance(error, KafkaError | OSError):
-                raise BrokerUnavailable(f"no Kafka broker answers at {self._bootstrap}: {error}") from error
+                raise BrokerUnavailable(f"no Kafka broker answers at {self._broker}: {error}") from error
             raise
         return producer
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidMessageError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from stream.broker import Broker
+
 log = logging.getLogger(__name__)
 
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError)
@@ -24,11 +26,11 @@ def retrieve(delivery: asyncio.Future[Any]) -> None:
 
 
 def new_producer(
-    bootstrap: str, max_batch_bytes: int, request_timeout_s: float, *, transactional_id: str | None = None
+    broker: Broker, max_batch_bytes: int, request_timeout_s: float, *, transactional_id: str | None = None
 ) -> AIOKafkaProducer:
     """Return a producer of whole batches (idempotent, acks=all), not yet started."""
     return AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **broker.options(),
         enable_idempotence=True,
         acks="all",
         max_batch_size=max_batch_bytes,

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from stream.broker import Broker
 from stream.errors import BrokerUnavailable, StreamError
 from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
@@ -41,20 +42,20 @@ class Bounds:
 
 
 async def topic_bounds(
-    bootstrap: str, topic: str, *, isolation_level: Isolation = "read_committed"
+    broker: Broker, topic: str, *, isolation_level: Isolation = "read_committed"
 ) -> dict[int, Bounds]:
     """Return the bounds of each partition as they are now.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         UnknownTopic: the broker does not have the topic.
     """
-    async with _consumer(bootstrap, isolation_level) as consumer:
-        return await _bounds(consumer, await _partitions(consumer, bootstrap, topic))
+    async with _consumer(broker, isolation_level) as consumer:
+        return await _bounds(consumer, await _partitions(consumer, broker, topic))
 
 
 async def read_batches(
-    bootstrap: str,
+    broker: Broker,
     topic: str,
     *,
     bounds: Mapping[int, Bounds] | None = None,
@@ -67,11 +68,11 @@ async def read_batches(
     transaction markers leave gaps before them; starts at `from_offsets`, else at the first kept record.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`, or it stops answering.
+        BrokerUnavailable: nothing answers at `broker`, or it stops answering.
         UnknownTopic: the broker does not have the topic.
     """
-    async with _consumer(bootstrap, isolation_level) as consumer:
-        partitions = await _partitions(consumer, bootstrap, topic)
+    async with _consumer(broker, isolation_level) as consumer:
+        partitions = await _partitions(consumer, broker, topic)
         known = await _bounds(consumer, partitions)
         wanted = {tp: (bounds or {}).get(tp.partition, known[tp.partition]) for tp in partitions}
         consumer.assign(partitions)
@@ -100,25 +101,25 @@ async def read_batches(
             elif time.monotonic() - last_progress > _STALL_TIMEOUT_S:
                 left = ", ".join(f"{tp.partition} before {end}" for tp, end in todo.items())
                 raise BrokerUnavailable(
-                    f"{bootstrap} gave nothing of {topic} for {_STALL_TIMEOUT_S:g} s (partition {left}): try again"
+                    f"{broker} gave nothing of {topic} for {_STALL_TIMEOUT_S:g} s (partition {left}): try again"
                 )
 
 
 async def read_topic(
-    bootstrap: str,
+    broker: Broker,
     topic: str,
     *,
     from_offsets: Mapping[int, int] | None = None,
     isolation_level: Isolation = "read_committed",
 ) -> AsyncIterator[ConsumerRecord]:
     """Yield the topic's records one by one; see `read_batches`."""
-    async for batch in read_batches(bootstrap, topic, from_offsets=from_offsets, isolation_level=isolation_level):
+    async for batch in read_batches(broker, topic, from_offsets=from_offsets, isolation_level=isolation_level):
         for record in batch:
             yield record
 
 
 async def tail_topic(
-    bootstrap: str,
+    broker: Broker,
     *topics: str,
     from_beginning: bool = False,
     isolation_level: Isolation = "read_committed",
@@ -129,11 +130,11 @@ async def tail_topic(
     A broker that goes away later is waited for; `on_away` is told that it went, and that it is back.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         UnknownTopic: the broker does not have one of the topics.
     """
-    async with _consumer(bootstrap, isolation_level) as consumer:
-        partitions = [tp for topic in topics for tp in await _partitions(consumer, bootstrap, topic)]
+    async with _consumer(broker, isolation_level) as consumer:
+        partitions = [tp for topic in topics for tp in await _partitions(consumer, broker, topic)]
         offsets = await (consumer.beginning_offsets if from_beginning else consumer.end_offsets)(partitions)
         consumer.assign(partitions)
         for tp, offset in offsets.items():
@@ -163,12 +164,13 @@ async def _answers(consumer: AIOKafkaConsumer, partition: TopicPartition) -> boo
 
 
 @asynccontextmanager
-async def _consumer(bootstrap: str, isolation_level: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(broker: Broker, isolation_level: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
     rest_between_empty_fetches()
     read_any_header_name()
+    options = broker.options()
     try:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **options,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -177,28 +179,28 @@ async def _consumer(bootstrap: str, isolation_level: Isolation) -> AsyncIterator
             fetch_max_bytes=2 * _FETCH_BYTES,
         )
     except ValueError as error:  # not HOST:PORT
-        raise BrokerUnavailable(f"{bootstrap!r} is not a Kafka address: write HOST:PORT[,HOST:PORT]") from error
+        raise await broker.unreachable(error) from error
     try:
         try:
             await start_client(consumer, _CONNECT_TIMEOUT_S)
         except (KafkaError, OSError, TimeoutError, ValueError) as error:
-            raise _unreachable(bootstrap) from error
+            raise await broker.unreachable(error) from error
         try:
             yield consumer
         except (KafkaError, OSError) as error:
             raise BrokerUnavailable(
-                f"the Kafka broker at {bootstrap} failed: {str(error) or type(error).__name__}"
+                f"the Kafka broker at {broker} failed: {str(error) or type(error).__name__}"
             ) from error
     finally:
         await consumer.stop()
 
 
-async def _partitions(consumer: AIOKafkaConsumer, bootstrap: str, topic: str) -> list[TopicPartition]:
+async def _partitions(consumer: AIOKafkaConsumer, broker: Broker, topic: str) -> list[TopicPartition]:
     # all topics, because asking for one by name may create it; the client keeps nothing of the answer
     cluster = await consumer._client.fetch_all_metadata()
     partitions = cluster.partitions_for_topic(topic)
     if not partitions:
-        raise UnknownTopic(f"there is no topic {topic} at {bootstrap}: `sitrep topics create` makes it")
+        raise UnknownTopic(f"there is no topic {topic} at {broker}: `sitrep topics create` makes it")
     return [TopicPartition(topic, partition) for partition in sorted(partitions)]
 
 
@@ -206,7 +208,3 @@ async def _bounds(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) 
     first = await consumer.beginning_offsets(partitions)
     end = await consumer.end_offsets(partitions)
     return {tp.partition: Bounds(first=first[tp], end=end[tp]) for tp in partitions}
-
-
-def _unreachable(bootstrap: str) -> BrokerUnavailable:
-    return BrokerUnavailable(f"no Kafka broker answers at {bootstrap}: start one or give another address (--kafka)")

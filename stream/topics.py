@@ -10,7 +10,8 @@ from typing import Final
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from stream.errors import BrokerUnavailable, StreamError
+from stream.broker import Broker
+from stream.errors import StreamError
 from stream.starting import start_client
 
 DAY_MS: Final = 86_400_000
@@ -93,14 +94,14 @@ def topics(*, prefix: str, n_partitions: int, max_record_bytes: int) -> Topics:
     )
 
 
-async def create_topics(bootstrap: str, wanted: Sequence[Topic], *, replication: int) -> list[str]:
+async def create_topics(broker: Broker, wanted: Sequence[Topic], *, replication: int) -> list[str]:
     """Create the topics that do not exist and return their names.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         StreamError: the broker refuses a topic.
     """
-    async with _admin(bootstrap) as admin:
+    async with _admin(broker) as admin:
         existing = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in existing]
         if not missing:
@@ -127,29 +128,28 @@ async def create_topics(bootstrap: str, wanted: Sequence[Topic], *, replication:
     return created
 
 
-async def check_topics(bootstrap: str, wanted: Sequence[Topic]) -> None:
+async def check_topics(broker: Broker, wanted: Sequence[Topic]) -> None:
     """Return when all topics exist.
 
     Raises:
-        BrokerUnavailable: nothing answers at `bootstrap`.
+        BrokerUnavailable: nothing answers at `broker`.
         StreamError: a topic is missing.
     """
-    async with _admin(bootstrap) as admin:
+    async with _admin(broker) as admin:
         existing = set(await admin.list_topics())
     missing = [topic.name for topic in wanted if topic.name not in existing]
     if missing:
-        raise StreamError(f"no topic {', '.join(missing)} at {bootstrap}: run `sitrep topics create`")
+        raise StreamError(f"no topic {', '.join(missing)} at {broker}: run `sitrep topics create`")
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+async def _admin(broker: Broker) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**broker.options(), request_timeout_ms=15_000)
     try:
         try:
             await start_client(admin)
         except (KafkaError, OSError, ValueError) as error:
-            message = f"no Kafka broker answers at {bootstrap}: start one or give another address"
-            raise BrokerUnavailable(message) from error
+            raise await broker.unreachable(error) from error
         yield admin
     finally:
         await admin.close()

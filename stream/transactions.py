@@ -17,6 +17,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
+from stream.broker import Broker
 from stream.errors import BrokerUnavailable, RecordTooLarge, StreamError
 from stream.offsets import Lease
 from stream.outbox import Outbox, Outgoing, too_large
@@ -43,14 +44,14 @@ class Transactions:
         self,
         outbox: Outbox,
         *,
-        bootstrap: str,
+        broker: Broker,
         group: str,
         max_batch_bytes: int,
         request_timeout_s: float,
         publish_timeout_s: float,
     ) -> None:
         self._outbox = outbox
-        self._bootstrap = bootstrap
+        self._broker = broker
         self._group = group
         self._max_batch_bytes = max_batch_bytes
         self._request_timeout_s = request_timeout_s
@@ -89,7 +90,7 @@ class Transactions:
         await self._discard(partition, self._producers.get(partition))
         transactional_id = f"{self._group}/{partition.topic}/{partition.partition}"
         producer = new_producer(
-            self._bootstrap, self._max_batch_bytes, self._request_timeout_s, transactional_id=transactional_id
+            self._broker, self._max_batch_bytes, self._request_timeout_s, transactional_id=transactional_id
         )
         try:
             await start_client(producer, 2 * self._request_timeout_s)
@@ -197,13 +198,13 @@ class Transactions:
         await close_producer(producer)
 
 
-async def check_transactions(bootstrap: str, *, name: str, timeout_s: float) -> None:
+async def check_transactions(broker: Broker, *, name: str, timeout_s: float) -> None:
     """Return when the broker has transactions.
 
     Raises:
         StreamError: it has none.
     """
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=name)
+    producer = AIOKafkaProducer(**broker.options(), transactional_id=name)
     try:
         async with asyncio.timeout(timeout_s):
             await start_client(producer)
@@ -212,7 +213,7 @@ async def check_transactions(bootstrap: str, *, name: str, timeout_s: float) -> 
     except (KafkaError, OSError, TimeoutError, AssertionError) as error:
         why = str(error) or type(error).__name__
         raise StreamError(
-            f"the broker at {bootstrap} has no transactions ({why}): leave out exactly_once, or use Apache Kafka"
+            f"the broker at {broker} has no transactions ({why}): leave out exactly_once, or use Apache Kafka"
         ) from error
     finally:
         await close_producer(producer)

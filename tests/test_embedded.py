@@ -22,15 +22,9 @@ from deploy import services as services_module
 from deploy.child_process import Child, is_alive
 from deploy.embedded import EmbeddedError, EmbeddedServices, down, embedded, free_port, start, stop, up
 from deploy.probes import kafka_answers, redis_answers
+from tests.chaos.apache import found_kafka_home
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def _kafka_home() -> Path | None:
-    named = os.environ.get("KAFKA_HOME")
-    home = Path(named) if named else REPOSITORY.parent / "shared" / "kafka"
-    return home if (home / "libs").is_dir() else None
-
 
 pytestmark = pytest.mark.integration
 
@@ -49,10 +43,10 @@ def test_services_take_and_return_records_and_keys() -> None:
 
 
 @pytest.mark.kafka_home
-@pytest.mark.skipif(_kafka_home() is None, reason="KAFKA_HOME names no unpacked Apache Kafka")
+@pytest.mark.skipif(found_kafka_home() is None, reason="KAFKA_HOME names no unpacked Apache Kafka")
 def test_apache_kafka_takes_and_returns_records() -> None:
     """A real broker runs from its unpacked jars, takes records of several megabytes, and has Redis beside it."""
-    with embedded(kafka_home=_kafka_home()) as services:
+    with embedded(kafka_home=found_kafka_home()) as services:
         assert [child.name for child in services.children] == ["emulator", "kafka"]
         assert asyncio.run(_through_kafka(services.kafka, b"x" * 3_000_000)) == b"x" * 3_000_000
         assert redis_answers(services.redis)

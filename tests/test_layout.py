@@ -20,7 +20,7 @@ FORBIDDEN = {
     "deploy": {"tests"},
 }
 READS_ENVIRONMENT = {
-    "workers/settings.py",
+    "workers/setting_sources.py",
     "deploy/child_process.py",  # hands it on to the children it starts
 }
 

@@ -9,8 +9,10 @@ import socket
 from typing import Any
 
 import faust
+from faust import SASLCredentials, SSLCredentials
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from stream.broker import Broker
 from workers.channel import DurableChannel
 from workers.device import Classifier
 from workers.health import healthy, ready
@@ -62,6 +64,7 @@ def build_app(settings: Settings, *, stage: Stage, classifier: Classifier | None
     app = SitrepApp(
         f"{settings.prefix}control-{socket.gethostname()}-{os.getpid()}",
         broker=";".join(f"kafka://{host.strip()}" for host in settings.kafka.split(",")),
+        broker_credentials=_credentials(settings.broker),
         store="memory://",
         topic_disable_leader=True,
         topic_allow_declare=False,
@@ -130,6 +133,16 @@ def build_app(settings: Settings, *, stage: Stage, classifier: Classifier | None
         return web.json(report, status=200 if report["ok"] else 503)
 
     return app
+
+
+def _credentials(broker: Broker) -> SASLCredentials | SSLCredentials | None:
+    """Return Faust's name for them, for the control topic; None in plain text."""
+    tls = broker.tls()
+    if broker.uses_sasl:
+        return SASLCredentials(
+            username=broker.username, password=broker.password, mechanism=broker.sasl_mechanism, ssl_context=tls
+        )
+    return SSLCredentials(context=tls) if tls is not None else None
 
 
 def _free_port() -> int:

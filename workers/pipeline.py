@@ -84,12 +84,12 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             self.cache,
             breaker=self.breakers["writes"],
             max_buffer=settings.cache_buffer,
-            refill=lambda: read_entries(settings.kafka, self.topics),
+            refill=lambda: read_entries(settings.broker, self.topics),
             bring_missing=self._bring_missing,
             on_error=metrics.redis_errors.inc,
         )
         self.outbox = Outbox(
-            bootstrap=settings.kafka,
+            broker=settings.broker,
             max_batch_bytes=self.topics.findings.max_message_bytes,
             request_timeout_s=settings.request_timeout_s,
             publish_timeout_s=settings.publish_timeout_s,
@@ -99,7 +99,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         if settings.exactly_once:
             self.transactions = Transactions(
                 self.outbox,
-                bootstrap=settings.kafka,
+                broker=settings.broker,
                 group=config.group,
                 max_batch_bytes=self.topics.findings.max_message_bytes,
                 request_timeout_s=settings.request_timeout_s,
@@ -243,7 +243,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         topic = self.topics.prepared if self.stage == "classify" else self.topics.posts
         role = "classify" if self.stage == "classify" else "prepare"
         return IntakeConfig(
-            bootstrap=settings.kafka,
+            broker=settings.broker,
             topic=topic.name,
             group=f"{settings.prefix}{role}",
             instance=settings.instance or f"{socket.gethostname()}-{settings.web_port or os.getpid()}",
@@ -280,7 +280,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
 
     async def _bring_missing(self, partitions: Collection[int]) -> int:
         return await bring_missing(
-            self.cache, self.settings.kafka, self.topics, source=self.intake.topic, partitions=partitions
+            self.cache, self.settings.broker, self.topics, source=self.intake.topic, partitions=partitions
         )
 
     async def _guard(self, work: object) -> None:

@@ -54,10 +54,10 @@ def _run(settings: Settings, *, stage: Stage, classifier: Classifier | None) -> 
     if stage == "prepare":
         _check_picture_size(settings.image_edge, wanted.prepared.max_message_bytes)
     _check_address(settings.web_host, settings.web_port)
-    asyncio.run(check_topics(settings.kafka, wanted.all()))
+    asyncio.run(check_topics(settings.broker, wanted.all()))
     if settings.exactly_once:
         name = f"{settings.prefix}check/{socket.gethostname()}/{os.getpid()}"
-        asyncio.run(check_transactions(settings.kafka, name=name, timeout_s=2 * settings.request_timeout_s))
+        asyncio.run(check_transactions(settings.broker, name=name, timeout_s=2 * settings.request_timeout_s))
     if stage == "prepare":
         classifier = None
     elif classifier is None:

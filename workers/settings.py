@@ -1,32 +1,22 @@
-"""Every setting of Sitrep, read in one place: defaults, a TOML file, the environment, then flags.
-
-Nothing else in the project reads the environment.
-"""
+"""Every setting of Sitrep with its default, its bounds and what it is for; reads none of them from anywhere."""
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
-ENV_PREFIX: Final = "SITREP_"
-CONFIG_FILE: Final = "sitrep.toml"
+if TYPE_CHECKING:
+    from stream.broker import Broker
+
 SHIPPED_CHECKPOINT: Final = Path(__file__).resolve().parent.parent / "model" / "checkpoints" / "compact"
 
 Positive = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # thirty years: whatever is longer, as `inf` is, breaks some clock
 Wait = Annotated[float, Meta(ge=0, le=1e9)]
-
-_PASSWORD: Final = re.compile(r"(\w+://)([^:@/\s]*:)?.*(?=@)|([?&]password=)[^&\s'\"]*")
-_OWN_FLAGS: Final = ("kafka", "redis", "prefix", "checkpoint")  # the others are given by --set
 
 
 class SettingsError(Exception):
@@ -39,6 +29,31 @@ class Settings(Struct, frozen=True, kw_only=True):
     kafka: Annotated[str, Meta(min_length=1, description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]")] = (
         "127.0.0.1:9092"
     )
+    kafka_security_protocol: Annotated[
+        str,
+        Meta(
+            pattern=r"^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)\Z",
+            description="how Kafka is spoken to, by its own names: SSL is TLS, SASL a user's password",
+            extra={"form": "write PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"},
+        ),
+    ] = "PLAINTEXT"
+    kafka_ca_file: Annotated[
+        str, Meta(description="certificates (PEM) that Kafka's own is checked against; empty: the system's")
+    ] = ""
+    kafka_cert_file: Annotated[str, Meta(description="certificate (PEM) to show Kafka; empty: none")] = ""
+    kafka_key_file: Annotated[
+        str, Meta(description="its key (PEM, without a password); empty: it is in kafka_cert_file")
+    ] = ""
+    kafka_sasl_mechanism: Annotated[
+        str,
+        Meta(
+            pattern=r"^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)\Z",
+            description="how SASL tells Kafka the password",
+            extra={"form": "write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"},
+        ),
+    ] = "SCRAM-SHA-512"
+    kafka_username: Annotated[str, Meta(description="Kafka's user, for SASL")] = ""
+    kafka_password: Annotated[str, Meta(description="that user's password")] = ""
     redis: Annotated[
         str,
         Meta(
@@ -171,157 +186,36 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = "info"
 
+    @property
+    def broker(self) -> Broker:
+        """Where Kafka answers, and how it lets one in."""
+        from stream.broker import Broker
 
-class Sourced(Struct, frozen=True, kw_only=True):
-    """A setting's value and where it came from."""
-
-    name: str
-    value: Any
-    source: str
-    description: str
-
-
-def load_settings(
-    flags: Mapping[str, Any] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    file: Path | None = None,
-) -> Settings:
-    """Return the settings; flags win over the environment, that over the file, that over defaults.
-
-    Raises:
-        SettingsError: a setting is unknown or its value is not allowed.
-    """
-    return _load(flags, environ=environ, file=file)[0]
-
-
-def explain_settings(
-    flags: Mapping[str, Any] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    file: Path | None = None,
-) -> list[Sourced]:
-    """Return every setting with its value, the password left out, where that came from, and what it is for."""
-    settings, sources = _load(flags, environ=environ, file=file)
-    return [
-        Sourced(
-            name=name,
-            value=without_password(settings.redis) if name == "redis" else getattr(settings, name),
-            source=sources.get(name, "default"),
-            description=description(name),
+        return Broker(
+            self.kafka,
+            security_protocol=self.kafka_security_protocol,  # type: ignore[arg-type]  # its pattern sees to that
+            sasl_mechanism=self.kafka_sasl_mechanism,  # type: ignore[arg-type]
+            username=self.kafka_username,
+            password=self.kafka_password,
+            ca_file=self.kafka_ca_file,
+            cert_file=self.kafka_cert_file,
+            key_file=self.kafka_key_file,
         )
-        for name in Settings.__struct_fields__
-    ]
+
+
+PLAIN_KAFKA: Final = {  # for a broker that lets anybody in, whatever the environment and the file say
+    field.name: field.default for field in msgspec.structs.fields(Settings) if field.name.startswith("kafka_")
+}
 
 
 def description(name: str) -> str:
     """Return what the setting is for."""
-    return str((_info(name).extra_json_schema or {}).get("description", ""))
+    return str((info(name).extra_json_schema or {}).get("description", ""))
 
 
-def without_password(text: str) -> str:
-    """Return the text with `***` for the password of a URL in it: up to the last `@` of the line, to be sure."""
-    return _PASSWORD.sub(r"\1\2\3***", text)
-
-
-def as_variables(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings as the environment variables that say the same to another process."""
-    return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in values.items()}
-
-
-def _info(name: str) -> Any:
+def info(name: str) -> Any:
+    """Return what msgspec knows of the setting; raises `SettingsError` for one that there is not."""
     for field in msgspec.inspect.type_info(Settings).fields:  # type: ignore[attr-defined]
         if field.name == name:
             return field.type
     raise SettingsError(f"there is no setting {name!r}: `sitrep config` lists them")
-
-
-def _load(
-    flags: Mapping[str, Any] | None, *, environ: Mapping[str, str] | None, file: Path | None
-) -> tuple[Settings, dict[str, str]]:
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    environ = os.environ if environ is None else environ
-    named = environ.get(f"{ENV_PREFIX}CONFIG")
-    path = file or Path(named or CONFIG_FILE)
-    for source, found in (
-        (f"file {path}", _from_file(path, required=bool(file or named))),
-        ("environment", _from_environment(environ)),
-        ("flag", {name: value for name, value in (flags or {}).items() if value is not None}),
-    ):
-        for name, value in found.items():
-            shown = f"environment {ENV_PREFIX}{name.upper()}" if source == "environment" else source
-            shown = f"flag --{'' if name in _OWN_FLAGS else 'set '}{name}" if source == "flag" else shown
-            if name not in Settings.__struct_fields__:
-                raise SettingsError(f"{shown}: there is no setting {name!r}; `sitrep config` lists them")
-            _check(name, value, shown)
-            values[name] = value
-            sources[name] = shown
-    return msgspec.convert(values, Settings, strict=False), sources
-
-
-def _check(name: str, value: Any, source: str) -> None:
-    try:
-        msgspec.convert({name: value}, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        form = (_info(name).extra or {}).get("form")
-        why = form if form and isinstance(value, str) else str(error).partition(" - at ")[0]
-        raise SettingsError(
-            f"{source}: {name} = {_shown(name, value)} is not allowed: {why} ({description(name)})"
-        ) from error
-    addresses = value.split(",") if name == "kafka" else [value] if name == "redis" else []
-    for address in addresses:
-        wrong = _wrong_address(address.strip(), is_url=name == "redis")
-        if wrong is not None:
-            raise SettingsError(
-                f"{source}: {name} = {_shown(name, value)} is not allowed: {wrong} ({description(name)})"
-            )
-
-
-def _shown(name: str, value: Any) -> str:
-    if name != "redis" or not isinstance(value, str):
-        return repr(value)
-    if "://" not in value and "@" in value:  # no URL, but there may be a password in it
-        return repr(f"***@{value.rpartition('@')[2]}")
-    return repr(without_password(value))
-
-
-def _wrong_address(address: str, *, is_url: bool) -> str | None:
-    """Return what is wrong with one HOST:PORT or Redis URL, None when nothing is."""
-    try:
-        parts = urlsplit(address if is_url else f"//{address}")
-        port = parts.port
-    except ValueError as error:
-        if is_url and "@" in address:  # what is taken for a port may be the rest of a password
-            return "host or port is wrong: percent-encode what is special in a password, / as %2F"
-        return str(error)
-    if is_url:
-        database = parts.path.removeprefix("/")
-        if parts.scheme != "unix" and database and not database.isdecimal():
-            shown = "" if "@" in database else f" {database!r}"
-            return f"the database{shown} is no number: write redis://HOST:PORT/0"
-        return None
-    if not parts.hostname or port is None or parts.netloc != address:
-        return f"{address!r} is not HOST:PORT"
-    return None
-
-
-def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
-    if path.is_dir():
-        raise SettingsError(f"settings file {path} is a folder: rename it, or name a file by --config FILE")
-    if not path.is_file():
-        if required or path.exists():
-            raise SettingsError(f"there is no settings file {path}: create it, or do not name it")
-        return {}
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {path} is not TOML: {error}") from error
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        key.removeprefix(ENV_PREFIX).lower(): value
-        for key, value in environ.items()
-        if key.startswith(ENV_PREFIX) and key != f"{ENV_PREFIX}CONFIG"
-    }

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from deploy.embedded import embedded
 from deploy.probes import free_port, redis_answers
+from stream.broker import Broker
 from stream.topics import Topics, create_topics, topics
 from tests.bench.terms import Job, Terms
 from tests.chaos.processes import spawn_server, wait_for_server
@@ -109,7 +110,7 @@ class Arena:
         """Create all topics of a real worker; its findings are stamped by the broker where it can."""
         wanted = topics(prefix=prefix, n_partitions=n_partitions, max_record_bytes=MAX_RECORD_BYTES)
         await self.make_topic(wanted.findings.name, n_partitions, stamped=True)
-        await create_topics(self.kafka, wanted.all(), replication=1)
+        await create_topics(Broker(self.kafka), wanted.all(), replication=1)
         return wanted
 
 

@@ -13,7 +13,7 @@ from tests.bench.posts import Supply, load
 from tests.bench.summary import Findings
 from tests.bench.terms import Terms
 from tests.bench.wire import TITLES
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 log = logging.getLogger(__name__)
 

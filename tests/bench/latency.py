@@ -15,7 +15,7 @@ from tests.bench.posts import Supply
 from tests.bench.summary import Findings
 from tests.bench.terms import Terms
 from tests.bench.watch import Watch
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from stream.broker import Broker
 from stream.reader import read_topic
 from stream.records import MODE_MARKS, Finding, decode
 from tests.chaos.field import Field
@@ -96,7 +97,7 @@ async def offer(ground: Field, worker: WorkerProcess, posts: Sequence[bytes], *,
         watching.cancel()
     ledger = await ground.ledger()
     published_s, degraded, model = {}, {}, ""
-    async for record in read_topic(ground.kafka, ground.topics.findings.name):
+    async for record in read_topic(Broker(ground.kafka), ground.topics.findings.name):
         finding = decode(record.value, Finding)
         published_s[finding.post_id] = record.timestamp / 1000 - start_s
         model = finding.model.version

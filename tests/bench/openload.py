@@ -12,6 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from stream.broker import Broker
 from stream.reader import read_batches
 
 _TICK_S = 0.002
@@ -74,7 +75,7 @@ async def latencies(kafka: str, topic: str, sent: Sent) -> Latencies:
     """Return the latencies of what was sent; reads the whole topic."""
     first: dict[bytes, float] = {}
     n_records = 0
-    async for batch in read_batches(kafka, topic):
+    async for batch in read_batches(Broker(kafka), topic):
         for record in batch:
             if record.key in sent.due_s:
                 n_records += 1

@@ -30,7 +30,7 @@ from tests.bench.overload_plot import draw
 from tests.bench.sleeping import measure_costs
 from tests.chaos.field import playing_field
 from workers.run import load_classifier
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 RESULTS: Final = Path(__file__).parent / "results"
 _TRIAGE: Final = {"triage_lag_posts": 50}

@@ -30,13 +30,14 @@ from aiokafka import AIOKafkaProducer
 from sklearn.metrics import accuracy_score, f1_score
 
 from deploy.embedded import EmbeddedServices, embedded, free_port
+from stream.broker import Broker
 from stream.feeds import FeedCounts, read_feed, replay
 from stream.headers import first_header
 from stream.ledger import read_ledger
 from stream.reader import read_topic
 from stream.records import Finding, decode
 from stream.topics import Topics, create_topics, topics
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tests" / "bench" / "results"
@@ -101,7 +102,7 @@ async def _feed(services: EmbeddedServices, wanted: Topics, args: argparse.Names
 async def _measured(services: EmbeddedServices, wanted: Topics) -> tuple[list[Finding], list[float], list[float]]:
     """Return the findings, when each was published, and its end-to-end latency in seconds."""
     findings, published, latencies = [], [], []
-    async for record in read_topic(services.kafka, wanted.findings.name):
+    async for record in read_topic(Broker(services.kafka), wanted.findings.name):
         finding = decode(record.value, Finding)
         findings.append(finding)
         published.append(record.timestamp / 1000)
@@ -116,7 +117,7 @@ async def _pass(
     """Send the whole file once and return what came of it."""
     settings = load_settings({"prefix": prefix}, environ={})
     wanted = topics(prefix=prefix, n_partitions=12, max_record_bytes=settings.max_record_bytes)
-    await create_topics(services.kafka, wanted.all(), replication=1)
+    await create_topics(Broker(services.kafka), wanted.all(), replication=1)
     worker = Worker(services, prefix=prefix, log=log)
     n_kills = 0
     try:
@@ -133,7 +134,7 @@ async def _pass(
                 raise RuntimeError(f"the worker ended with {worker.process.returncode}: see {log}")
             if feeding.done():
                 n_sent = await feeding
-                ledger = await read_ledger(services.kafka, wanted)
+                ledger = await read_ledger(Broker(services.kafka), wanted)
                 if ledger.accepted == n_sent and not ledger.missing:
                     break
             if time.monotonic() - start_s > MAX_WAIT_S:

@@ -12,6 +12,7 @@ import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
 
+from stream.broker import Broker
 from stream.reader import read_batches
 
 N_INDEXES = 2  # of the one class that the free classifier knows, and of all
@@ -136,7 +137,7 @@ async def count(kafka: str, topic: str, n_posts: int) -> Counted:
     """Read the topic back and count posts that are missing or there more than once, by their keys."""
     seen: set[bytes | None] = set()
     n_records = 0
-    async for batch in read_batches(kafka, topic):
+    async for batch in read_batches(Broker(kafka), topic):
         n_records += len(batch)
         seen.update(record.key for record in batch)
     return Counted(lost=n_posts - len(seen), duplicated=n_records - len(seen))

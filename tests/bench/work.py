@@ -17,7 +17,7 @@ from workers.device import Classifier
 from workers.findings import example, make_finding, now_utc
 from workers.outcomes import FINDING_TYPE
 from workers.run import load_classifier
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 MAX_BYTES: Final = 2_097_152
 EDGE: Final = 384

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -24,12 +25,15 @@ class ApacheKafka:
         *,
         n_nodes: int = 1,
         overrides: Mapping[str, str] | None = None,
+        listeners: Mapping[str, int] | None = None,
     ) -> None:
+        """Start it; `listeners` are ports of the first node besides its plain one, by Kafka's names of protocols."""
         self.name = _version(home)
         self.n_nodes = n_nodes
         self._home = home
         self._data_dir = data_dir
         self._overrides = dict(overrides or {})
+        self._listeners = dict(listeners or {})
         self._ports = [(free_port(), free_port()) for _ in range(n_nodes)]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * n_nodes
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports)
@@ -79,6 +83,12 @@ class ApacheKafka:
         large = "producer_byte_rate=1000000000,consumer_byte_rate=1000000000"
         self._configure("--add-config", large, "--entity-type", "clients", "--entity-name", client_id)
 
+    def add_user(self, name: str, password: str, mechanism: str) -> None:
+        """Let a user in by SCRAM."""
+        self._configure(
+            "--add-config", f"{mechanism}=[password={password}]", "--entity-type", "users", "--entity-name", name
+        )
+
     def stop(self) -> None:
         """End all nodes for good."""
         for node, process in enumerate(self._processes):
@@ -105,14 +115,17 @@ class ApacheKafka:
         replication = str(min(3, self.n_nodes))
         in_sync = str(max(1, self.n_nodes - 1))
         port, controller_port = self._ports[node]
+        further = self._listeners if node == 0 else {}
+        own = ",".join(f"{name}://127.0.0.1:{at}" for name, at in {"PLAINTEXT": port, **further}.items())
+        protocols = ",".join(f"{name}:{name}" for name in ("PLAINTEXT", *self._listeners))
         lines = {
             "process.roles": "broker,controller",
             "node.id": str(node + 1),
             "controller.quorum.voters": ",".join(f"{i + 1}@127.0.0.1:{c}" for i, (_, c) in enumerate(self._ports)),
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "listeners": f"{own},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": own,
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": f"{protocols},CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": str(folder / "log"),
             "message.max.bytes": str(8 * 1_048_576),
@@ -146,6 +159,13 @@ class ApacheKafka:
         assert process is not None
         address = f"127.0.0.1:{self._ports[node][0]}"
         wait_for_server(lambda: kafka_answers(address), process, self._folder(node) / "kafka.log")
+
+
+def found_kafka_home() -> Path | None:
+    """Return the Apache Kafka that KAFKA_HOME names, else the one beside the repository, None where none starts."""
+    named = os.environ.get("KAFKA_HOME")
+    home = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "kafka"
+    return home if usable_kafka_home(home) else None
 
 
 def usable_kafka_home(home: Path) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 
+from stream.broker import Broker
 from stream.cache import FindingCache, connect_cache
 from stream.cache_writer import REDIS_ERRORS
 from stream.reader import read_topic
@@ -165,7 +166,7 @@ async def _whole(field: Field, cache: FindingCache, timeout_s: float) -> float:
 async def _is_whole(field: Field, cache: FindingCache) -> bool:
     """Whether Redis answers and holds every published finding."""
     published = {}
-    async for record in read_topic(field.kafka, field.topics.findings.name):
+    async for record in read_topic(Broker(field.kafka), field.topics.findings.name):
         finding = decode(record.value, Finding)
         published[finding.post_id] = finding.id
     assert published

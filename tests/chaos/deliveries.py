@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from stream.broker import Broker
 from stream.headers import REASON, VALUE_OMITTED, first_header
 from stream.reader import read_topic
 from stream.records import Post, encode
@@ -96,7 +97,7 @@ async def _reasons(field: Field) -> tuple[dict[str, int], int]:
     """Return how many dead letters there are by reason, and how many of them are without their bytes."""
     reasons: Counter[str] = Counter()
     n_pointers = 0
-    async for record in read_topic(field.kafka, field.topics.dead_letters.name):
+    async for record in read_topic(Broker(field.kafka), field.topics.dead_letters.name):
         reasons[first_header(record.headers, REASON) or "none"] += 1
         n_pointers += first_header(record.headers, VALUE_OMITTED) is not None
     return dict(reasons), n_pointers

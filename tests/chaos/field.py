@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from stream.broker import Broker
 from stream.errors import StreamError
 from stream.headers import Headers
 from stream.ledger import Ledger, read_ledger
@@ -138,7 +139,7 @@ class Field:
 
     async def ends(self, topic: str | None = None) -> dict[int, int]:
         """Return the end offset of each partition, of the posts topic unless told otherwise; waits as `committed`."""
-        bounds = await _patiently(topic_bounds, self.kafka, topic or self.topics.posts.name)
+        bounds = await _patiently(topic_bounds, Broker(self.kafka), topic or self.topics.posts.name)
         return {partition: bound.end for partition, bound in bounds.items()}
 
     async def lag(self) -> int:
@@ -183,7 +184,7 @@ class Field:
 
     async def ledger(self) -> Ledger:
         """Return the ledger as the topics have it."""
-        return await read_ledger(self.kafka, self.topics)
+        return await read_ledger(Broker(self.kafka), self.topics)
 
     async def committed_without_outcome(self) -> int:
         """Return how many posts lie before a committed offset and have no outcome: never any, at any time."""
@@ -224,7 +225,7 @@ async def playing_field(
     folder = folder / prefix.rstrip(".")
     folder.mkdir(parents=True)
     ground = Field(kafka=kafka, redis=redis, prefix=prefix, folder=folder, topics=wanted, flags=settings)
-    await create_topics(kafka, wanted.all(), replication=replication)
+    await create_topics(Broker(kafka), wanted.all(), replication=replication)
     try:
         yield ground
     finally:

@@ -14,6 +14,7 @@ from dataclasses import replace
 import msgspec
 from PIL import Image as Pillow
 
+from stream.broker import Broker
 from stream.headers import ATTEMPT, REPLAYED, VALUE_OMITTED
 from stream.reader import read_topic
 from stream.records import Finding, Image, Post, decode, encode
@@ -186,7 +187,7 @@ def _n_good(records: Sequence[Raw]) -> int:
 
 async def _findings(field: Field) -> dict[str, Finding]:
     found = {}
-    async for record in read_topic(field.kafka, field.topics.findings.name):
+    async for record in read_topic(Broker(field.kafka), field.topics.findings.name):
         finding = decode(record.value, Finding)
         found[finding.post_id] = finding
     return found

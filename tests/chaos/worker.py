@@ -11,7 +11,7 @@ from typing import Any
 from tests.chaos.classifiers import parse_classifier
 from workers.device import Classifier
 from workers.run import load_classifier, run_worker
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import pytest
 from deploy import awaiting
 from deploy.awaiting import wait_for_outcomes
 from deploy.failure import CommandFailed
+from stream.broker import Broker
 from stream.headers import POST_ORIGIN, REPLAYED
 from stream.records import Origin, encode
 from stream.topics import topics
@@ -49,7 +50,7 @@ async def waited(
     monkeypatch.setattr(awaiting, "_POLL_S", 0.01)
     monkeypatch.setattr(awaiting, "_PATIENCE_S", 0.2)
     progress: list[int] = []
-    return await wait_for_outcomes("", TOPICS, sent, since={}, on_progress=progress.append), progress
+    return await wait_for_outcomes(Broker(""), TOPICS, sent, since={}, on_progress=progress.append), progress
 
 
 async def test_it_ends_when_each_record_has_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from deploy.embedded import EmbeddedServices
+from stream.broker import Broker
 from stream.reader import read_topic
 from tests.chaos.field import Field, playing_field
 
@@ -44,4 +45,4 @@ def open_field(
 
 async def read_all(kafka: str, topic: str) -> list[ConsumerRecord]:
     """Return every record of the topic."""
-    return [record async for record in read_topic(kafka, topic)]
+    return [record async for record in read_topic(Broker(kafka), topic)]

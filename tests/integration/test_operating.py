@@ -18,13 +18,14 @@ import pytest
 
 from deploy.cli import main
 from deploy.replaying import Replay
+from stream.broker import Broker
 from stream.headers import ATTEMPT, Cause, dead_letter_headers
 from stream.reader import tail_topic
 from stream.records import Origin, Post, encode
 from tests.chaos.field import Field, Raw
 from tests.integration.conftest import OpenField
 from tests.stream.findings import alert, finding
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 pytestmark = pytest.mark.integration
 
@@ -148,7 +149,7 @@ def test_replay_waits_for_its_own_posts_only(
     stop = asyncio.Event()
 
     async def answer() -> None:
-        async with aclosing(tail_topic(other.kafka, other.topics.posts.name)) as posts:
+        async with aclosing(tail_topic(Broker(other.kafka), other.topics.posts.name)) as posts:
             async for post in posts:
                 if stop.is_set():
                     return

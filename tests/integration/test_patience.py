@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.consumer.fetcher import Fetcher
 
+from stream.broker import Broker
 from stream.reader import tail_topic
 from tests.integration.conftest import OpenField
 
@@ -26,7 +27,7 @@ def test_idle_consumer_rests_and_still_hears_at_once(
         received = asyncio.Event()
 
         async def listen() -> None:
-            async for _ in tail_topic(field.kafka, topic):
+            async for _ in tail_topic(Broker(field.kafka), topic):
                 received.set()
 
         listening = asyncio.create_task(listen())

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from PIL import Image as Pillow
 
 from deploy.embedded import EmbeddedServices
+from stream.broker import Broker
 from stream.reader import read_topic
 from stream.records import Finding, Image, Post, decode, encode
 from stream.topics import Topic
@@ -75,7 +76,7 @@ async def findings(field: Field) -> list[Finding]:
 
 
 async def read_all(kafka: str, topic: Topic) -> list[ConsumerRecord]:
-    return [record async for record in read_topic(kafka, topic.name)]
+    return [record async for record in read_topic(Broker(kafka), topic.name)]
 
 
 async def test_decoded_pictures_are_bounded_when_the_classifier_is_slow(field: Field) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from deploy.probes import free_port
+from stream.broker import Broker
 from stream.consumer import IntakeConfig
 from stream.records import Post, encode
 from tests.chaos.classifiers import StubClassifier
@@ -25,7 +26,7 @@ from tests.chaos.field import Field, Raw
 from tests.chaos.processes import REPOSITORY, die_with_parent
 from workers.app import SitrepApp, build_app
 from workers.device import Classifier
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 NAIVE = "naive"
 
@@ -110,7 +111,7 @@ def sitrep_app(field: Field, classifier: Classifier | None = None, **flags: Any)
 def intake_config(field: Field, **changes: Any) -> IntakeConfig:
     """Return how an intake alone reads the field's posts."""
     values: dict[str, Any] = {
-        "bootstrap": field.kafka,
+        "broker": Broker(field.kafka),
         "topic": field.topics.posts.name,
         "group": f"{field.prefix}prepare",
         "instance": secrets.token_hex(4),

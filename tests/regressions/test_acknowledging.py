@@ -8,6 +8,7 @@ import faust
 import pytest
 from aiokafka import TopicPartition
 
+from stream.broker import Broker
 from stream.errors import RecordTooLarge
 from stream.intake import Accepted, Intake
 from stream.outbox import Outbox, Outgoing
@@ -142,7 +143,7 @@ async def test_refused_delivery_is_noticed(field: Field) -> None:
         name=f"{field.prefix}small", purpose="refuses large records", key="none", n_partitions=1,
         retention_ms=-1, cleanup_policy="delete", max_message_bytes=1_000,
     )  # fmt: skip
-    await create_topics(field.kafka, [small], replication=1)
+    await create_topics(Broker(field.kafka), [small], replication=1)
     records = posts(N, texts={3: "x" * 3_000, 20: "y" * 3_000})
     await field.feed(records)
     with naive("sent-without-delivery", field) as worker:
@@ -190,4 +191,4 @@ async def test_post_is_committed_only_after_its_finding_is_delivered(field: Fiel
 
 def outbox(field: Field) -> Outbox:
     """Return an outbox on the field's broker."""
-    return Outbox(bootstrap=field.kafka, max_batch_bytes=1_000_000, request_timeout_s=5, publish_timeout_s=20)
+    return Outbox(broker=Broker(field.kafka), max_batch_bytes=1_000_000, request_timeout_s=5, publish_timeout_s=20)

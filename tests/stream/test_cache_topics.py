@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from deploy.embedded import EmbeddedServices
+from stream.broker import Broker
 from stream.cache import Entry, FindingCache, connect_cache, entry_of
 from stream.cache_topics import bring_missing, outcomes_of, read_entries
 from stream.outbox import Outbox, Outgoing
@@ -41,7 +42,7 @@ class Ground:
 
     async def bring(self, *partitions: int) -> int:
         source = self.topics.posts.name
-        return await bring_missing(self.cache, self.kafka, self.topics, source=source, partitions=partitions)
+        return await bring_missing(self.cache, Broker(self.kafka), self.topics, source=source, partitions=partitions)
 
     async def held(self, *numbers: int) -> list[bool]:
         found = await self.cache.get_raw([finding(number).post_id for number in numbers])
@@ -52,8 +53,8 @@ class Ground:
 async def ground(services: EmbeddedServices) -> AsyncIterator[Ground]:
     prefix = f"cache-{secrets.token_hex(4)}."
     names = topics(prefix=prefix, n_partitions=3, max_record_bytes=100_000)
-    await create_topics(services.kafka, names.all(), replication=1)
-    outbox = Outbox(bootstrap=services.kafka, max_batch_bytes=100_000, request_timeout_s=5, publish_timeout_s=5)
+    await create_topics(Broker(services.kafka), names.all(), replication=1)
+    outbox = Outbox(broker=Broker(services.kafka), max_batch_bytes=100_000, request_timeout_s=5, publish_timeout_s=5)
     await outbox.start()
     cache = connect_cache(services.redis, prefix=prefix, ttl_s=_FOR_EVER_S, latest_per_class=100)
     yield Ground(services.kafka, names, outbox, cache)
@@ -125,7 +126,7 @@ async def test_nothing_is_newer_than_its_record(ground: Ground) -> None:
     """Else a refill put what a clock ahead had dated before all that came since."""
     ahead = datetime.now(UTC) + timedelta(days=365)
     await ground.publish(0, replace(finding(1), accepted_at=ahead), finding(2), replace(alert(1), raised_at=ahead))
-    found = {entry.id: entry.time_s async for entry in read_entries(ground.kafka, ground.topics)}
+    found = {entry.id: entry.time_s async for entry in read_entries(Broker(ground.kafka), ground.topics)}
     assert found[b"p2"] == finding(2).accepted_at.timestamp()
     assert [found[b"p1"], found[b"a1"]] == [pytest.approx(time.time(), abs=60)] * 2
 
@@ -133,7 +134,7 @@ async def test_nothing_is_newer_than_its_record(ground: Ground) -> None:
 async def test_all_is_read_for_a_cache_that_is_empty(ground: Ground) -> None:
     await ground.publish(0, finding(1), alert(1))
     await ground.publish(2, finding(2))
-    found = [entry async for entry in read_entries(ground.kafka, ground.topics)]
+    found = [entry async for entry in read_entries(Broker(ground.kafka), ground.topics)]
     assert {(one.id, one.label is None) for one in found} == {
         (finding(1).post_id.encode(), False),
         (finding(2).post_id.encode(), False),

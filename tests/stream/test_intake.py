@@ -19,6 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.group import HeartbeatRequest
 
+from stream.broker import Broker
 from stream.consumer import InstanceTaken, IntakeConfig
 from stream.errors import StreamError
 from stream.intake import Accepted, Intake
@@ -123,7 +124,7 @@ class Bench:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         values: dict[str, Any] = {
-            "bootstrap": "nowhere:1",
+            "broker": Broker("nowhere:1"),
             "topic": "posts",
             "group": "g",
             "instance": "i",

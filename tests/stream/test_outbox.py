@@ -16,6 +16,7 @@ from aiokafka.errors import (
     OutOfOrderSequenceNumber,
 )
 
+from stream.broker import Broker
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.outbox import Outbox, Outgoing
 
@@ -39,7 +40,7 @@ class Batch:
         return sum(map(len, self.values))
 
 
-class Broker:
+class Cluster:
     """What all producers of a test send to; `script` says what happens to the next batches."""
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class Broker:
 class Producer:
     """Stands in for aiokafka's."""
 
-    def __init__(self, broker: Broker, **config: Any) -> None:
+    def __init__(self, broker: Cluster, **config: Any) -> None:
         self.broker = broker
         self.config = config
         self.stopped = False
@@ -107,8 +108,8 @@ class Producer:
 
 
 @pytest.fixture
-def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    broker = Broker()
+def broker(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    broker = Cluster()
     monkeypatch.setattr("stream.producer.AIOKafkaProducer", lambda **config: Producer(broker, **config))
     monkeypatch.setattr("stream.producer._CLOSE_S", 0.05)
     return broker
@@ -116,7 +117,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 
 async def started(*, publish_timeout_s: float = 20.0) -> Outbox:
     outbox = Outbox(
-        bootstrap="nowhere:1",
+        broker=Broker("nowhere:1"),
         max_batch_bytes=MAX_BATCH_BYTES,
         request_timeout_s=1.0,
         publish_timeout_s=publish_timeout_s,
@@ -134,7 +135,7 @@ def values(outgoing: list[Outgoing]) -> list[bytes | None]:
     return [one.value for one in outgoing]
 
 
-async def test_producer_keeps_the_promise(broker: Broker) -> None:
+async def test_producer_keeps_the_promise(broker: Cluster) -> None:
     outbox = await started()
     [producer] = broker.producers
     assert producer.config["acks"] == "all" and producer.config["enable_idempotence"] is True
@@ -142,7 +143,7 @@ async def test_producer_keeps_the_promise(broker: Broker) -> None:
     assert producer.stopped
 
 
-async def test_records_arrive_in_order_in_as_many_batches_as_it_takes(broker: Broker) -> None:
+async def test_records_arrive_in_order_in_as_many_batches_as_it_takes(broker: Cluster) -> None:
     outbox = await started()
     sent = records(*[30] * 8)
     assert await outbox.send("t", 0, sent) == list(range(8))
@@ -153,7 +154,7 @@ async def test_records_arrive_in_order_in_as_many_batches_as_it_takes(broker: Br
 
 
 @pytest.mark.parametrize("place", [0, 3, 7])
-async def test_record_too_large_for_any_batch_is_named_and_the_others_arrive(broker: Broker, place: int) -> None:
+async def test_record_too_large_for_any_batch_is_named_and_the_others_arrive(broker: Cluster, place: int) -> None:
     outbox = await started()
     sizes = [10] * 8
     sizes[place] = MAX_BATCH_BYTES + 1
@@ -167,7 +168,7 @@ async def test_record_too_large_for_any_batch_is_named_and_the_others_arrive(bro
 
 
 @pytest.mark.parametrize("sizes", [[60], [60, 10, 10], [10, 60, 10], [10, 10, 60], [60, 10, 60, 10]])
-async def test_record_that_the_broker_refuses_is_found_in_its_batch(broker: Broker, sizes: list[int]) -> None:
+async def test_record_that_the_broker_refuses_is_found_in_its_batch(broker: Cluster, sizes: list[int]) -> None:
     """The broker refuses the whole batch; its records are sent one by one, by fresh producers, in order."""
     outbox = await started()
     sent = records(*sizes)
@@ -190,7 +191,7 @@ async def test_record_that_the_broker_refuses_is_found_in_its_batch(broker: Brok
         (KafkaTimeoutError("queue full"), 1),  # the producer never took it in, and is as good as before
     ],
 )
-async def test_failed_delivery_is_made_again(broker: Broker, error: Exception, n_producers: int) -> None:
+async def test_failed_delivery_is_made_again(broker: Cluster, error: Exception, n_producers: int) -> None:
     """By a fresh producer: an idempotent one that lost a batch cannot go on."""
     outbox = await started()
     broker.script = [lambda: None, lambda: error]
@@ -201,7 +202,7 @@ async def test_failed_delivery_is_made_again(broker: Broker, error: Exception, n
     await outbox.stop()
 
 
-async def test_publish_time_out_ends_in_broker_unavailable(broker: Broker) -> None:
+async def test_publish_time_out_ends_in_broker_unavailable(broker: Cluster) -> None:
     """Without an answer, or with nothing but errors, until the bound; the message says the last reason."""
     outbox = await started(publish_timeout_s=0.3)
     broker.script = [asyncio.Event] * 10  # never answered
@@ -215,7 +216,7 @@ async def test_publish_time_out_ends_in_broker_unavailable(broker: Broker) -> No
     await outbox.stop()
 
 
-async def test_broker_that_is_away_for_a_while_is_waited_for(broker: Broker) -> None:
+async def test_broker_that_is_away_for_a_while_is_waited_for(broker: Cluster) -> None:
     outbox = await started()
 
     def goes_away() -> Exception:
@@ -229,13 +230,13 @@ async def test_broker_that_is_away_for_a_while_is_waited_for(broker: Broker) -> 
     await outbox.stop()
 
 
-async def test_no_broker_at_the_start_is_one_clear_error(broker: Broker) -> None:
+async def test_no_broker_at_the_start_is_one_clear_error(broker: Cluster) -> None:
     broker.is_away = True
     with pytest.raises(BrokerUnavailable, match="no Kafka broker answers at nowhere:1"):
         await started()
 
 
-async def test_others_that_wait_on_a_broken_producer_go_on_with_the_next(broker: Broker) -> None:
+async def test_others_that_wait_on_a_broken_producer_go_on_with_the_next(broker: Cluster) -> None:
     """A delivery that hangs on a producer which was replaced is made again, not waited for."""
     outbox = await started()
     broker.script = [asyncio.Event, KafkaConnectionError]  # the first never answers, the second fails
@@ -249,7 +250,7 @@ async def test_others_that_wait_on_a_broken_producer_go_on_with_the_next(broker:
     await outbox.stop()
 
 
-async def test_producer_that_cannot_say_goodbye_is_closed_by_force(broker: Broker) -> None:
+async def test_producer_that_cannot_say_goodbye_is_closed_by_force(broker: Cluster) -> None:
     outbox = await started()
     broker.producers[0].stop_hangs = True
     async with asyncio.timeout(5):
@@ -257,7 +258,7 @@ async def test_producer_that_cannot_say_goodbye_is_closed_by_force(broker: Broke
     assert broker.producers[0].stopped
 
 
-async def test_partition_is_the_same_number_where_the_topic_has_it(broker: Broker) -> None:
+async def test_partition_is_the_same_number_where_the_topic_has_it(broker: Cluster) -> None:
     outbox = await started(publish_timeout_s=0.2)
     assert [await outbox.partition_for("t", number) for number in (0, 3, 4, 7)] == [0, 3, 0, 3]
     broker.n_partitions = 1
@@ -269,7 +270,7 @@ async def test_partition_is_the_same_number_where_the_topic_has_it(broker: Broke
     await outbox.stop()
 
 
-async def test_record_refused_in_one_partition_strands_none_in_another(broker: Broker) -> None:
+async def test_record_refused_in_one_partition_strands_none_in_another(broker: Cluster) -> None:
     """A refusal retires the producer; who waits in it for a topic's partitions would never be woken."""
     outbox = await started()
     [first] = broker.producers

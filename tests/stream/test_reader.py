@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
+from stream.broker import Broker
 from stream.reader import tail_topic
 
 
@@ -52,7 +53,7 @@ async def test_broker_that_goes_and_comes_back_is_told_once_each(monkeypatch: py
     seen: list[Any] = []
 
     async def follow() -> None:
-        async for record in tail_topic("nowhere:1", "findings", on_away=told.append):
+        async for record in tail_topic(Broker("nowhere:1"), "findings", on_away=told.append):
             seen.append(record)
 
     async def until(expected: list[bool]) -> None:

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError, MessageSizeTooLargeError
 
 from deploy.embedded import EmbeddedServices
+from stream.broker import Broker
 from stream.consumer import IntakeConfig
 from stream.errors import RecordTooLarge, StreamError
 from stream.intake import Accepted, Intake
@@ -33,15 +34,15 @@ class Worker:
     def __init__(self, kafka: str, prefix: str) -> None:
         self.topics = topics(prefix=prefix, n_partitions=1, max_record_bytes=100_000)
         config = IntakeConfig(
-            bootstrap=kafka, topic=f"{prefix}posts", group=f"{prefix}prepare", instance=secrets.token_hex(4),
+            broker=Broker(kafka), topic=f"{prefix}posts", group=f"{prefix}prepare", instance=secrets.token_hex(4),
             session_timeout_s=6.0, max_stall_s=60.0, request_timeout_s=5.0, drain_timeout_s=1.0,
             max_in_flight=1_000, max_in_flight_bytes=10_000_000, max_record_bytes=1_000_000,
         )  # fmt: skip
         self.outbox = Outbox(
-            bootstrap=kafka, max_batch_bytes=MAX_BATCH_BYTES, request_timeout_s=5.0, publish_timeout_s=20.0
+            broker=Broker(kafka), max_batch_bytes=MAX_BATCH_BYTES, request_timeout_s=5.0, publish_timeout_s=20.0
         )
         self.transactions = Transactions(
-            self.outbox, bootstrap=kafka, group=config.group, max_batch_bytes=MAX_BATCH_BYTES,
+            self.outbox, broker=Broker(kafka), group=config.group, max_batch_bytes=MAX_BATCH_BYTES,
             request_timeout_s=5.0, publish_timeout_s=20.0,
         )  # fmt: skip
         self.intake = Intake(config, transactions=self.transactions)
@@ -96,7 +97,9 @@ class Ground:
         """Return what a consumer sees."""
         return [
             record.value
-            async for record in read_topic(self.kafka, self.topics.findings.name, isolation_level=isolation_level)
+            async for record in read_topic(
+                Broker(self.kafka), self.topics.findings.name, isolation_level=isolation_level
+            )
         ]
 
     async def committed(self) -> int | None:
@@ -114,7 +117,7 @@ class Ground:
 async def ground(services: EmbeddedServices) -> AsyncIterator[Ground]:
     """A partition with posts."""
     ground = Ground(services.kafka)
-    await create_topics(services.kafka, ground.topics.all(), replication=1)
+    await create_topics(Broker(services.kafka), ground.topics.all(), replication=1)
     producer = AIOKafkaProducer(bootstrap_servers=services.kafka)
     await producer.start()
     for number in range(N):
@@ -337,7 +340,7 @@ async def test_partition_that_cannot_be_taken_over_is_one_clear_error(
 
 
 async def test_broker_with_transactions_is_told(ground: Ground) -> None:
-    await check_transactions(ground.kafka, name=f"{ground.prefix}check", timeout_s=20)
+    await check_transactions(Broker(ground.kafka), name=f"{ground.prefix}check", timeout_s=20)
 
 
 @pytest.mark.parametrize("answers_it", [True, False])
@@ -353,5 +356,5 @@ async def test_broker_without_transactions_is_one_clear_error(
 
     monkeypatch.setattr("aiokafka.producer.sender.Sender._maybe_wait_for_pid", refuse)
     with pytest.raises(StreamError, match=r"has no transactions .*: leave out exactly_once") as error:
-        await check_transactions(ground.kafka, name="x", timeout_s=0.5)
+        await check_transactions(Broker(ground.kafka), name="x", timeout_s=0.5)
     assert "\n" not in str(error.value)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import EmbeddedServices
+from stream.broker import Broker
 from stream.headers import dead_letter_origin
 from stream.reader import read_topic
 from stream.records import Alert, Duplicate, Finding, decode
@@ -79,4 +80,4 @@ async def test_stages_apart_are_exactly_once_as_well(wide: Field) -> None:
 
 
 def _read(field: Field, topic: str) -> AsyncIterator:  # type: ignore[type-arg]
-    return read_topic(field.kafka, topic, isolation_level="read_committed")
+    return read_topic(Broker(field.kafka), topic, isolation_level="read_committed")

@@ -19,7 +19,7 @@ from stream.records import (
 from tests.stream.findings import NOW
 from workers.findings import example
 from workers.load import LoadPolicy, Mode, Reliefs, relieve
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 
 def policy(on_change: list[Mode] | None = None, **flags: float) -> LoadPolicy:

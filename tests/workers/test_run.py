@@ -12,12 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import app
+from stream.broker import Broker
 from stream.errors import StreamError
 from tests.chaos.classifiers import StubClassifier
 from workers.app import build_app
 from workers.errors import StartError
 from workers.run import check_modes, run_worker
-from workers.settings import Settings, load_settings
+from workers.setting_sources import load_settings
+from workers.settings import Settings
 
 
 def test_port_0_is_a_free_one() -> None:
@@ -42,9 +44,9 @@ def test_exactly_once_is_asked_for(arguments: list[str], expected: bool, monkeyp
 
 
 def test_broker_without_transactions_ends_the_worker_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def there(bootstrap: str, wanted: Any) -> None: ...
+    async def there(broker: Broker, wanted: Any) -> None: ...
 
-    async def none(bootstrap: str, *, name: str, timeout_s: float) -> None:
+    async def none(broker: Broker, *, name: str, timeout_s: float) -> None:
         raise StreamError("the broker at x has no transactions")
 
     monkeypatch.setattr("workers.run.check_topics", there)

@@ -8,15 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from workers.settings import (
-    ENV_PREFIX,
-    Settings,
-    SettingsError,
-    Sourced,
-    explain_settings,
-    load_settings,
-    without_password,
-)
+from workers.setting_sources import ENV_PREFIX, Sourced, explain_settings, load_settings, without_password
+from workers.settings import PLAIN_KAFKA, Settings, SettingsError
 
 DEFAULTS = Settings()
 
@@ -55,6 +48,41 @@ def test_every_setting_says_where_it_came_from(file: Path) -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert [one.name for one in explain_settings(environ={}) if not one.description] == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"kafka_security_protocol": "TLS"}, "write PLAINTEXT, SSL"),
+        ({"kafka_security_protocol": "SASL_SSL", "kafka_username": "me"}, "kafka_username and kafka_password"),
+        ({"kafka_username": "me", "kafka_password": "secret"}, "makes no use of kafka_username"),
+        ({"kafka_security_protocol": "SSL", "kafka_password": "secret"}, "makes no use of kafka_password"),
+        ({"kafka_ca_file": "ca.pem"}, "makes no use of kafka_ca_file"),
+        ({"kafka_security_protocol": "SSL", "kafka_key_file": "key.pem"}, "give kafka_cert_file"),
+    ],
+)
+def test_security_that_would_not_be_used_is_refused(flags: dict[str, str], told: str) -> None:
+    """Who gives a password or a certificate does not mean to go without."""
+    with pytest.raises(SettingsError, match=told) as caught:
+        load_settings(flags, environ={})
+    assert "secret" not in str(caught.value)
+
+
+def test_security_reaches_the_clients_and_the_password_no_page() -> None:
+    flags = {"kafka_security_protocol": "SASL_PLAINTEXT", "kafka_username": "me", "kafka_password": "secret"}
+    settings = load_settings({**flags, "kafka_sasl_mechanism": "PLAIN"}, environ={})
+
+    assert settings.broker.options() == {
+        "bootstrap_servers": settings.kafka,
+        "security_protocol": "SASL_PLAINTEXT",
+        "ssl_context": None,
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "me",
+        "sasl_plain_password": "secret",
+    }
+    assert "secret" not in repr(settings.broker)
+    assert sourced("kafka_password", explain_settings(flags, environ={})).value == "***"
+    assert load_settings({**flags, **PLAIN_KAFKA}, environ={}) == DEFAULTS
 
 
 def test_file_is_named_by_the_environment(file: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from model import Example
+from stream.broker import Broker
 from stream.reader import read_topic
 from tests.bench.terms import Terms, terms_from_command_line
 from tests.bench.work import Place, classifier_for, prepare
@@ -23,7 +24,7 @@ _WARM = 8
 async def _prepared(terms: Terms) -> tuple[list[Any], float]:
     """Return the posts of the topic, prepared, and the seconds that their decoding took."""
     posts, elapsed_s = [], 0.0
-    async for record in read_topic(terms.kafka, terms.source):
+    async for record in read_topic(Broker(terms.kafka), terms.source):
         place = Place(
             topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp
         )

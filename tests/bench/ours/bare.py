@@ -9,6 +9,7 @@ import faust
 import msgspec
 from mode import Service
 
+from stream.broker import Broker
 from stream.consumer import IntakeConfig
 from stream.intake import Fetched, Intake
 from stream.outbox import Outbox, Outgoing
@@ -52,11 +53,14 @@ class Wire(Service):  # type: ignore[misc]  # mode is untyped
         self._slots = asyncio.Semaphore(_MAX_SENDING)
         self._sending: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(
-            bootstrap=terms.kafka, max_batch_bytes=2 * _MAX_RECORD_BYTES, request_timeout_s=15, publish_timeout_s=60
+            broker=Broker(terms.kafka),
+            max_batch_bytes=2 * _MAX_RECORD_BYTES,
+            request_timeout_s=15,
+            publish_timeout_s=60,
         )
         self._intake = Intake(
             IntakeConfig(
-                bootstrap=terms.kafka,
+                broker=Broker(terms.kafka),
                 topic=terms.source,
                 group=terms.group,
                 instance=terms.group,

@@ -7,7 +7,7 @@ import sys
 from tests.bench.terms import terms_from_command_line
 from tests.bench.work import classifier_for
 from workers.run import run_worker
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 _IN_FLIGHT = 2_000  # the default
 

@@ -27,7 +27,7 @@ from tests.model.conftest import noise
 from tests.model.joint.conftest import encoder_config, sitrep
 from tests.model.test_text import TEXTS
 from workers.run import load_classifier as load_for_worker
-from workers.settings import load_settings
+from workers.setting_sources import load_settings
 
 POST = "Bridge collapsed near the old mill today, families trapped in rubble after the storm"
 

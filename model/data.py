@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from model.records import CLASSES, IMAGE_EDGE_PX, TASKS, Pixels
+from model.table_file import InvalidTable, Table, read_table
 
 _LABELS = "crisismmd/labels/task_humanitarian_text_img_agreed_lab_{split}.tsv"
 _TASK_TABLES = {  # with the columns of image id and label
     "informative": ("crisismmd/labels/task_informative_text_img_agreed_lab_{split}.tsv", "image_id", "label"),
     "damage": ("crisismmd/labels/task_damage_{split}.tsv", "Image_id", "Label"),
 }
+RATIONALE_COLUMNS = ("tweet_id", "tweet_text", "corrected_label", "informative_content")
+_RATIONALE_NAMES = ", ".join(RATIONALE_COLUMNS)
 _MEDIC_DAMAGE = {"severe": "severe_damage", "mild": "mild_damage", "little_or_none": "little_or_no_damage"}
 
 # finer labels of CrisisMMD, MEDIC, HumAID and the rationale tweets, merged to our five classes
@@ -221,14 +223,23 @@ def rationale_rows(data: Path, event: str) -> list[RationaleRow]:
 
     `not_related` tweets are left out: people marked nearly all of them.
     """
-    return rationale_file(data / "rationales" / f"{event}.csv")
+    return marked_rows(rationale_table(data / "rationales" / f"{event}.csv"))
 
 
-def rationale_file(path: Path) -> list[RationaleRow]:
-    """One CSV of such tweets; columns tweet_id, tweet_text, corrected_label, informative_content."""
+def rationale_table(path: Path) -> Table:
+    """The table in a file, with at least RATIONALE_COLUMNS; raises `InvalidTable`, `OSError` when there is no file."""
+    table = read_table(path)
+    lacking = [name for name in RATIONALE_COLUMNS if name not in table.columns]
+    if lacking:
+        raise InvalidTable(f"{path} lacks the column {lacking[0]!r}: a table of rationales has {_RATIONALE_NAMES}")
+    return table
+
+
+def marked_rows(table: Table) -> list[RationaleRow]:
+    """The rows of such a table with one of our classes and a span found in the text; no `not_related` ones."""
     rows: list[RationaleRow] = []
-    for row in _csv(path):
-        name = row["corrected_label"]
+    for row in table.rows:
+        name = normal(row["corrected_label"])
         spans = find_spans(row["tweet_text"], row["informative_content"])
         if name in MERGED and not name.startswith("not_related") and spans:
             rows.append(
@@ -240,6 +251,11 @@ def rationale_file(path: Path) -> list[RationaleRow]:
                 )
             )
     return rows
+
+
+def normal(name: str) -> str:
+    """A label in lower case with underscores, so that "Not humanitarian" is `not_humanitarian`."""
+    return re.sub(r"[\s\-/]+", "_", name.strip().lower())
 
 
 # Pillow's ways to refuse a file
@@ -328,9 +344,3 @@ def _annotated_texts(data: Path) -> dict[str, str]:
 def _tsv(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _csv(path: Path) -> Iterator[dict[str, str]]:
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model import labels
-from model.data import find_spans
+from model.data import find_spans, normal
 from model.table_file import InvalidTable, Table
 
 # what a part of a post is called, best first; `label` of a rationale table is its uncorrected one
@@ -131,7 +131,7 @@ def _spans(
     row: Mapping[str, str], get: Callable[[Mapping[str, str], str], str], columns: Mapping[str, str]
 ) -> tuple[tuple[int, int], ...] | None:
     """The words that people marked; None for rows of no event, of which they marked nearly all."""
-    if "rationale" not in columns or labels.normal(get(row, "label")).startswith("not_"):
+    if "rationale" not in columns or normal(get(row, "label")).startswith("not_"):
         return None
     return find_spans(get(row, "text"), get(row, "rationale"))
 

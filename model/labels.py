@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model.data import MERGED
+from model.data import MERGED, normal
 from model.errors import ModelError
 from model.records import HUMANITARIAN
 
@@ -48,11 +47,6 @@ _MAP_LINES = 'write lines like `their_label = "our_class"`'
 
 class UnknownLabel(ModelError):
     """A label that is no class of the checkpoint; the message names it and the fix."""
-
-
-def normal(name: str) -> str:
-    """Lower case with underscores, so that "Not humanitarian" is `not_humanitarian`."""
-    return re.sub(r"[\s\-/]+", "_", name.strip().lower())
 
 
 def class_indices(names: Sequence[str], tasks: Tasks, own: Mapping[str, str] | None = None) -> tuple[str, list[int]]:

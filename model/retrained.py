@@ -42,6 +42,7 @@ assert tuple(LOSSES) == RETRAINED
 
 def measure(run: Run, path: Path, names: Sequence[str] = RETRAINED) -> None:
     """Trains what is not cached yet, and puts every named row into the ablations at `path` as soon as it is there."""
+    run.claim()
     corpus = load_corpus(run.data)
     marked = data.rationale_rows(run.data, MARKED_EVENT)
     kit = steps.make_kit(run, corpus)

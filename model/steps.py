@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from model import checkpoint, crossval, data, image_reading, pretrained, protocol, reading, train_image, train_text
 from model.config import ImageConfig, SelectionConfig, TextConfig
-from model.corpus import Corpus
+from model.corpus import Corpus, tables
 from model.encoders import Embeddings
+from model.errors import ModelError
 from model.evidence import decisive_words
 from model.image_reading import TowerSettings
 from model.int8 import to_int8
@@ -49,6 +50,10 @@ TOWER = TowerSettings()
 _MAX_TOKENS, _WIDTH = 128, 384
 
 
+class StaleCache(ModelError):
+    """Finished steps of another training, which must not go into this one; the message names the fix."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One training run: where things are and the seed everything derives from."""
@@ -57,6 +62,24 @@ class Run:
     weights: Path
     cache: Path
     seed: int
+
+    def claim(self, held_out_events: Collection[str] = ()) -> None:
+        """Take the cache for this seed and these tables; raises `StaleCache` when it was filled from others."""
+        made_from = {
+            "seed": self.seed,
+            "data": data.digest(self.data, tables(self.data)),
+            "held_out_events": sorted(held_out_events),
+        }
+        note = self.cache / "made_from.json"
+        if not any(self.cache.iterdir()):
+            note.write_text(json.dumps(made_from, indent=1) + "\n", encoding="utf-8")
+        before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+        for name, value in made_from.items():
+            if before.get(name) != value:
+                raise StaleCache(
+                    f"{self.cache} was filled with {name} {before.get(name)!r}, not {value!r}: give another --out, or"
+                    " remove that folder"
+                )
 
     def cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of a finished step, or the step's result, kept for the next run."""

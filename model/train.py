@@ -36,6 +36,7 @@ def main() -> None:
 
 
 def train(run: Run, out: Path, n_head_seeds: int) -> None:
+    run.claim()
     corpus = load_corpus(run.data)
     texts = steps.fit_text_stages(run, corpus, steps.make_kit(run, corpus))
     image_selector, masks = steps.fit_image_stage_1(run, corpus, texts.kit, texts.selector)

@@ -29,6 +29,7 @@ PROTOCOL = (
 def measure(run: Run, path: Path) -> None:
     """Trains what is not cached yet, and puts every unseen event's figures into the summary at `path`."""
     unseen = [event for event in data.humaid_events(run.data) if event not in CRISISMMD_EVENTS]
+    run.claim(unseen)
     corpus = load_corpus(run.data, unseen)
     texts = fit_text_stages(run, corpus, make_kit(run, corpus))
 

@@ -69,8 +69,17 @@ class Reader:
         (folder / "posts.jsonl").write_text("\n".join(map(json.dumps, posts)), "utf-8")
         (folder / "DIR").mkdir()
         (folder / "DIR" / "p.jpg").write_bytes(photo)
-        table = "tweet_id\timage_id\ttweet_text\timage\n1\t1_0\tFlooded street in the old town\tp.jpg\n"
-        (folder / "pairs.tsv").write_text(table, "utf-8")
+        held_out = ROOT / "model" / "results" / "held_out_ids.txt"
+        image_id = held_out.read_text("utf-8").split()[0]
+        table = (
+            "tweet_id\timage_id\ttweet_text\timage\tsplit_agreed\n"
+            f"1\t{image_id}\tFlooded street in the old town\tp.jpg\ttest\n"
+        )
+        for name in ("posts.tsv", "pairs.tsv"):
+            (folder / name).write_text(table, "utf-8")
+        results = folder / "model" / "results"
+        results.mkdir(parents=True)
+        (results / held_out.name).write_text(held_out.read_text("utf-8"), "utf-8")
         make_archive(folder / "CRISISMMD")
 
     def arguments(self, command: str) -> list[str]:

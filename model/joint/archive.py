@@ -22,7 +22,6 @@ _FILES = {
     "informative": ("task_informative_text_img_agreed_lab_{}.tsv", "task_informative_text_img_{}.tsv"),
     "damage": ("task_damage_text_img_{}.tsv", "task_damage_{}.tsv"),
 }
-_RATIONALE_COLUMNS = ("tweet_id", "tweet_text", "corrected_label", "informative_content")
 _PROBED = 200  # rows looked at to find where the images are
 
 
@@ -99,20 +98,20 @@ def load_rationales(files: Iterable[Path]) -> list[RationaleRow]:
     """Tweets with the words people marked; `informative_content` holds verbatim spans with [SEP] between them."""
     rows: list[RationaleRow] = []
     for path in files:
-        if not path.is_file():
-            raise DataError(
-                f"{path} is not a file; give --rationales a CSV with columns {', '.join(_RATIONALE_COLUMNS)}"
-            )
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-        lacking = [name for name in _RATIONALE_COLUMNS if name not in header]
-        if lacking:
-            raise DataError(
-                f"{path} lacks the column {lacking[0]!r}; a rationale CSV has {', '.join(_RATIONALE_COLUMNS)}"
-            )
-        found = data.rationale_file(path)
+        try:
+            table = data.rationale_table(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}); give --rationales a table of tweets") from error
+        found = data.marked_rows(table)
         if not found:
             raise DataError(f"{path} has no row with a known label and a span found in its text; check its columns")
+        if len(found) < len(table.rows):
+            log.warning(
+                "%d of %d rows of %s are left out: not related, another label than ours, or no span found in the text",
+                len(table.rows) - len(found),
+                len(table.rows),
+                path,
+            )
         rows += found
     return rows
 

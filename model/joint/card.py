@@ -34,7 +34,8 @@ A rationale classifier for crisis posts, trained with the recipe `{run["recipe"]
 | words | {budget} words scored {config.words.word_threshold} or more, the best one where none is |
 | patches | {config.transfer.method}, {config.transfer.heatmap} heatmap, top {config.transfer.top_share:.0%} |
 | calibration | {temperatures}, from dev rows |
-| files | `model.safetensors` (no pickle), `config.json`, `tokenizer.json`, `calibration.json`, `metrics.json` |
+| files | `model.safetensors` (no pickle), `config.json`, `tokenizer.json`, `calibration.json`, `metrics.json`, \
+`reliability.png` |
 
 ## Quality
 

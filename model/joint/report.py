@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model import evaluation_plots
 from model.classifier import Selection
+from model.evaluation_report import RELIABILITY
 from model.joint.archive import Archive
 from model.joint.card import model_card
 from model.joint.config import JointConfig
 from model.joint.network import Decider, Selector
 from model.joint.scoring import Job, Left, left_logits, whole_logits
-from model.measures import alert_threshold, calibration_error, classification
+from model.measures import Labels, Probs, alert_threshold, calibration_error, classification
 from model.records import CLASSES, HUMANITARIAN, TASKS
 
 _ALERT_PRECISION = 0.9
@@ -39,6 +41,7 @@ class Measured:
     alert_threshold: float
     calibration: dict[str, Any]
     metrics: dict[str, Any]
+    judged: tuple[Labels, Probs]  # the humanitarian test rows, dev rows where there are none
 
 
 def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, left: Left) -> Measured:
@@ -71,6 +74,7 @@ def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, le
             if task == HUMANITARIAN:
                 usable = set(left.usable(rows))
                 probs[[k not in usable for k in rows]] = torch.tensor(prior).double()
+                judged = labels, probs.numpy()
             metrics[f"{task}.{split}"] = {
                 "rationale_only": classification(labels, probs.numpy(), classes),
                 "stage_1_full_input": classification(
@@ -86,6 +90,7 @@ def measure(job: Job, archive: Archive, selector: Selector, decider: Decider, le
         alert_threshold=threshold,
         calibration=calibration[HUMANITARIAN] | ({"further": further} if further else {}),
         metrics=metrics,
+        judged=judged,
     )
 
 
@@ -136,12 +141,13 @@ def shares(selections: Sequence[Selection]) -> dict[str, Any]:
 
 
 def write(out: Path, config: JointConfig, measured: Measured, run: Mapping[str, Any]) -> None:
-    """metrics.json, calibration.json and MODEL_CARD.md beside the weights."""
+    """metrics.json, calibration.json, MODEL_CARD.md and a reliability plot beside the weights."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     metrics = {"version": config.version, **measured.metrics, "run": {**run, "versions": versions}}
     for name, values in ((METRICS, metrics), (CALIBRATION, {"version": config.version, **measured.calibration})):
         (out / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (out / CARD).write_text(model_card(config, metrics), encoding="utf-8")
+    evaluation_plots.reliability_diagram(out / RELIABILITY, *measured.judged, calibration_error(*measured.judged))
 
 
 def run_key(out: Path) -> str | None:

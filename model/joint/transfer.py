@@ -32,13 +32,23 @@ def score_patches(
     patch_mask: Tensor,
     config: TransferConfig,
 ) -> Tensor:
-    """Scores in 0..1, (B, P), from (B, W, E) words and (B, P, E) patches; always in float32.
+    """Scores in 0..1, (B, P), from (B, W, E) words and (B, P, E) patches; in float32, within autocast too.
 
     Transport is over all real words, the maximum over rationale words only: a plan of rationale words
-    alone would give every patch the same mass.
+    alone would give every patch the same mass. Its kernel is multiplied at every step, and so is a rounded cost.
     """
-    words, patches = words.float(), patches.float()
-    rationale_mask = rationale_mask & word_mask
+    with torch.autocast(words.device.type, enabled=False):
+        return _score_patches(words.float(), patches.float(), word_mask, rationale_mask & word_mask, patch_mask, config)
+
+
+def _score_patches(
+    words: Tensor,
+    patches: Tensor,
+    word_mask: Tensor,
+    rationale_mask: Tensor,
+    patch_mask: Tensor,
+    config: TransferConfig,
+) -> Tensor:
     if config.method == "ipot":
         plan = ipot(cosine_cost(words, patches), word_mask, patch_mask, beta=config.beta, n_steps=config.n_steps)
         return patch_scores(plan, rationale_mask)

@@ -1,6 +1,7 @@
 """A training's checkpoint folder says what it was trained on, how well it does and how it is calibrated."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from model import checkpoint, summary, train, train_report
 from model.classifier import RationaleClassifier
 from model.records import CLASSES, TASKS, Example
-from model.steps import Run
+from model.steps import Run, StaleCache
 from model.testing import tiny_checkpoint
 from model.text_kit import TextKit, Texts
 from model.train import Parts
@@ -102,3 +103,25 @@ def test_calibration_has_every_task(tmp_path: Path) -> None:
 
     assert len(made["fusion_text"]["bias"]) == len(CLASSES)
     assert len(made["further"]["damage"]["fusion_text"]["bias"]) == len(TASKS["damage"])
+
+
+def test_finished_steps_of_another_training_are_refused(tmp_path: Path) -> None:
+    """Else a training with another seed, or on other tables, would silently be the earlier one."""
+    for name in ("cache", "data/aidr"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "data" / "aidr" / "images.tsv").write_text("image\tlabel\n", encoding="utf-8")
+    run = Run(data=tmp_path / "data", weights=tmp_path, cache=tmp_path / "cache", seed=3)
+    run.claim()
+    run.cached("step", lambda: {"one": torch.ones(1)})
+    run.claim()
+
+    with pytest.raises(StaleCache, match="seed 3, not 4"):
+        replace(run, seed=4).claim()
+    with pytest.raises(StaleCache, match="held_out_events"):
+        run.claim(["kerala_floods_2018"])
+    (run.data / "aidr" / "images.tsv").write_text("image\tlabel\na.jpg\tflood\n", encoding="utf-8")
+    with pytest.raises(StaleCache, match=r"data 'sha256:.*--out"):
+        run.claim()
+    (run.cache / "made_from.json").unlink()
+    with pytest.raises(StaleCache, match="seed None, not 3"):
+        run.claim()

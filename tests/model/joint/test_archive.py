@@ -9,6 +9,7 @@ import pytest
 from model import CLASSES
 from model.joint.archive import Archive, DataError, load_archive, load_rationales, without_copies
 from model.records import HUMANITARIAN, TASKS
+from model.table_file import InvalidTable
 from tests.model.joint.archive_layout import N_ROWS, make_archive, write_tsv
 
 SPLIT_FILE = "task_humanitarian_text_img_agreed_lab_{}.tsv"
@@ -134,7 +135,7 @@ def test_what_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
 def test_a_rationale_file_with_other_columns_is_named(tmp_path: Path) -> None:
     path = tmp_path / "marks.csv"
     path.write_text("tweet_id,tweet_text\n1,x\n")
-    with pytest.raises(DataError, match="'corrected_label'"):
+    with pytest.raises(InvalidTable, match="'corrected_label'"):
         load_rationales([path])
     with pytest.raises(DataError, match=r"none\.csv"):
         load_rationales([tmp_path / "none.csv"])
@@ -149,6 +150,22 @@ def test_marked_spans_are_found_in_the_text(tmp_path: Path) -> None:
     )
     (row,) = load_rationales([path])
     assert [row.text[start:end] for start, end in row.spans] == ["bridge collapsed", "roads closed"]
+
+
+def test_rationale_tables_of_any_hand_are_read_and_what_is_left_out_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `sitrep evaluate` reads them: short rows, other encodings, labels written as words."""
+    path = tmp_path / "marks.csv"
+    path.write_bytes(
+        "tweet_id,tweet_text,corrected_label,informative_content\r\n"
+        "1,Caf\u00e9 bridge collapsed,Infrastructure and utilities damage,bridge collapsed\r\n"
+        "2,all well here,weather,well\r\n"
+        "3,cut short\r\n".encode("cp1252")
+    )
+    (row,) = load_rationales([path])
+    assert (row.row_id, row.text[:4]) == ("1", "Caf\u00e9")
+    assert f"2 of 3 rows of {path}" in caplog.text
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(folder: Path, tmp_path: Path) -> None:

@@ -97,6 +97,18 @@ def test_scores_of_a_row_do_not_depend_on_what_shares_the_batch(method: str) -> 
         torch.testing.assert_close(alone, together[part], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["ipot", "cosine", "attention"])
+def test_half_precision_around_it_changes_no_score(method: str) -> None:
+    """Stage 2 learns from what it will be shown: training runs in autocast, serving does not."""
+    torch.manual_seed(2)
+    words, patches = torch.randn(4, 7, 16), torch.randn(4, 9, 16)
+    every, cells = torch.ones(4, 7, dtype=torch.bool), torch.ones(4, 9, dtype=torch.bool)
+    config = TransferConfig(method=method)
+    alone = score_patches(words, patches, every, every, cells, config)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(score_patches(words, patches, every, every, cells, config), alone)
+
+
 def test_a_rationale_of_padding_alone_scores_nothing() -> None:
     word_mask = torch.tensor([[True, False]])
     rationale = torch.tensor([[False, True]])

@@ -21,6 +21,7 @@ _FIGURES: Final = (
     ("device_busy_share", "device busy"),
     ("cpu_s_per_1000_posts", "processor seconds per 1,000 posts, real classifier"),
     ("worker_rss_mb", "worker's memory with its children, real classifier, MB"),
+    ("rss_beyond_model_classifying_mb", "the same beyond the model and its work on a batch, MB"),
     ("catch_up_100000_s", "seconds to catch up a backlog of 100,000, full job"),
     ("rate_at_backlog_1e6", "posts/s at a backlog of 1,000,000, full job"),
 )
@@ -31,13 +32,24 @@ def bench_tables(summary: Mapping[str, Any]) -> str:
     about, figures = summary["about"], summary["figures"]
     parts = [
         f"{about['broker']}, {about['redis']}, {about['machine']}; posts: {about['posts']}. Median of the"
-        " repetitions, with their range.",
+        f" repetitions, with their range. {_commits(summary)}",
         _keys(summary),
         _rates(figures),
         _others(figures),
         _latencies(figures),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _commits(summary: Mapping[str, Any]) -> str:
+    """Return which commit was measured, key by key where a part was measured again later."""
+    keys: dict[str, list[str]] = {}
+    for name, entry in summary.items():
+        if isinstance(entry, dict) and "reached" in entry:
+            keys.setdefault(entry.get("commit", "an earlier one"), []).append(f"`{name}`")
+    if len(keys) == 1:
+        return f"Commit {next(iter(keys))}."
+    return "Commits: " + "; ".join(f"{commit} of {', '.join(names)}" for commit, names in keys.items()) + "."
 
 
 def _keys(summary: Mapping[str, Any]) -> str:

@@ -130,12 +130,21 @@ class FindingCache:
         return values
 
     async def latest(self, label: str | None = None, n: int = 20) -> list[Finding]:
-        """Return the newest findings of a class (None: of all), newest first."""
-        post_ids = await self._redis.zrevrange(self._keys.latest(label or ALL), 0, n - 1)
-        if not post_ids:
-            return []
-        values = await self.get_raw([post_id.decode() for post_id in post_ids])
-        return [decode(value, Finding) for value in values if value is not None]
+        """Return the newest findings of a class (None: of all), newest first.
+
+        A post that got another class since, from another model or mode, may still be in the index of its first.
+        """
+        found: list[Finding] = []
+        start = 0
+        while len(found) < n:
+            post_ids = await self._redis.zrevrange(self._keys.latest(label or ALL), start, start + n - 1)
+            if not post_ids:
+                break
+            start += len(post_ids)
+            values = await self.get_raw([post_id.decode() for post_id in post_ids])
+            findings = [decode(value, Finding) for value in values if value is not None]
+            found += [one for one in findings if label in (None, one.label)]
+        return found[:n]
 
     async def latest_alerts(self, n: int = 20) -> list[Alert]:
         """Return the newest alerts, newest first."""

@@ -25,10 +25,6 @@ class ImagePoolStopped(StreamError):
     """The image pool stopped before an image was prepared, which says nothing about the image."""
 
 
-class ImageUnwanted(StreamError):
-    """Nobody waits for an image any more, which says nothing about it."""
-
-
 class BrokerUnavailable(StreamError):
     """No Kafka broker answers at the given address."""
 

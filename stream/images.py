@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from stream.errors import ImagePoolStopped, ImageUnavailable, ImageUnwanted, StreamError
+from stream.errors import ImagePoolStopped, ImageUnavailable, StreamError
 from stream.pixels import BYTES_PER_PIXEL, REASONS, load_image, prepare_image
 from stream.records import Image, PreparedImage
 
@@ -63,20 +63,15 @@ class ImagePool:
             for pool in pools:
                 self._free.put_nowait(pool if pool in self._pools else None)
 
-    async def prepare(
-        self, image: Image, *, index: int, on_turn: Callable[[], Awaitable[bool]] | None = None
-    ) -> PreparedImage:
+    async def prepare(self, image: Image, *, index: int) -> PreparedImage:
         """Return the image as pixels; `index` says which of its post's images it is.
 
         Raises:
             ImageUnavailable: it cannot be used; `reason` is one of `REASONS`.
-            ImageUnwanted: `on_turn`, awaited before it is decoded, says that nobody wants it any more.
             ImagePoolStopped: `stop` came first, which says nothing about the image.
         """
         pool = await self._free.get()
         try:
-            if on_turn is not None and not await on_turn():
-                raise ImageUnwanted("nobody waits for the image any more")
             for _ in range(2):  # a process may die idle, or by a signal to all, through no fault of this image
                 if self._stopped:
                     raise ImagePoolStopped("the image pool is stopped: start it again")

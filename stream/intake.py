@@ -94,6 +94,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         return sum(lease.tracker.n_in_flight for lease in self._leases.values())
 
     @property
+    def n_done(self) -> int:
+        """Records confirmed that cannot be committed yet, behind one that is not."""
+        return sum(lease.tracker.n_done for lease in self._leases.values())
+
+    @property
     def n_bytes_in_flight(self) -> int:
         """Bytes of the same."""
         return sum(lease.n_bytes for lease in self._leases.values())

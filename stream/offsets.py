@@ -67,6 +67,11 @@ class OffsetTracker:
         """Records accepted and not yet confirmed."""
         return len(self._pending) - len(self._confirmed)
 
+    @property
+    def n_done(self) -> int:
+        """Records confirmed that cannot be committed yet, behind one that is not."""
+        return len(self._confirmed)
+
     def is_pending(self, offset: int) -> bool:
         """Whether the offset is accepted and not confirmed."""
         pending = self._pending

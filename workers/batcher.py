@@ -40,6 +40,11 @@ class MicroBatcher(Generic[T]):
         self._room.add(posts, self._clock())
         self._changed.set()
 
+    def put_decoded(self, waiting: Waiting[T], post: T) -> None:
+        """Add a post that came into the room before its picture was decoded; never blocks."""
+        self._room.add_decoded(waiting, post, self._clock())
+        self._changed.set()
+
     def hurry(self) -> None:
         """Linger no more: from now on give out what waits as it comes, since the worker stops."""
         self._hurried = True

@@ -71,7 +71,8 @@ class Gauges:
             log.info("lag unknown: %s", str(error) or type(error).__name__)
             return
         self._lag = sum(lags.values())
-        self._pipeline.load.update(self._lag, time.monotonic())
+        # what is done and waits for an overtaken post before it is no load
+        self._pipeline.load.update(max(0, self._lag - self._pipeline.intake.n_done), time.monotonic())
         metrics = self._pipeline.metrics
         metrics.lag.clear()
         for partition, lag in lags.items():

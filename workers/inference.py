@@ -17,12 +17,13 @@ from workers.waiting import Shape, WaitingRoom
 
 
 class Inference:
-    """The parts around one device; they share a waiting room."""
+    """The parts around one device, with the room in which posts wait for it."""
 
     def __init__(
         self,
         settings: Settings,
         *,
+        room: WaitingRoom[Job],
         classifier: Classifier,
         outcomes: Outcomes,
         metrics: Metrics,
@@ -31,9 +32,6 @@ class Inference:
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._pace = Pace(max_batch=settings.max_batch, target_latency_s=settings.target_latency_s)
-        room: WaitingRoom[Job] = WaitingRoom(
-            shape, window_posts=settings.triage_window_posts, max_overtake_s=settings.max_overtake_s
-        )
         self.batcher: MicroBatcher[Job] = MicroBatcher(
             room, size=self._pace.size, linger_s=settings.linger_s, on_overtaken=metrics.overtaken_s.observe
         )

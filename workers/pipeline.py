@@ -30,13 +30,14 @@ from workers.device import Classifier, Device
 from workers.duplicates import DuplicateFilter
 from workers.errors import WorkerError
 from workers.gauges import Gauges
-from workers.inference import Inference
+from workers.inference import Inference, shape
 from workers.load import LoadPolicy
 from workers.memory import PostMemory
 from workers.metrics import Metrics
 from workers.outcomes import Job, Outcomes
 from workers.prepare import PrepareStage
 from workers.settings import Settings
+from workers.waiting import Waiting, WaitingRoom
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ Stage = Literal["all", "prepare", "classify"]
 
 _COMMIT_S = 0.5
 _TRANSACTION_S = 0.05  # outcomes are not seen before
+_NOT_URGENT_SHARE = 0.75  # of the room for decoded pictures; the rest is for urgent posts
 
 
 class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
@@ -130,16 +132,22 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             max_bytes=settings.max_record_bytes,
         )
         self.load = LoadPolicy(settings, on_change=metrics.mode.state)
+        room: WaitingRoom[Job] = WaitingRoom(
+            shape, window_posts=settings.triage_window_posts, max_overtake_s=settings.max_overtake_s
+        )
         self.prepare = PrepareStage(
             images=self.images,
             duplicates=duplicates,
             outcomes=outcomes,
             metrics=metrics,
+            room=room,
             forward=outcomes.forward if stage == "prepare" else self._to_batcher,
+            forward_decoded=None if stage == "prepare" else self._decoded_to_batcher,
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
             is_in_flight=self.intake.is_in_flight,
-            has_room=lambda: self.intake.n_bytes_held < settings.max_in_flight_bytes,
+            n_decoders=settings.image_processes,
+            has_room=self._has_room,
             reliefs=lambda: self.load.reliefs,
         )
         self._gauges = Gauges(self)
@@ -147,6 +155,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         if classifier is not None:
             self.inference = Inference(
                 settings,
+                room=room,
                 classifier=classifier,
                 outcomes=outcomes,
                 metrics=metrics,
@@ -259,6 +268,15 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
     async def _to_batcher(self, jobs: Sequence[Job]) -> None:
         assert self.inference is not None
         self.inference.batcher.put(jobs)
+
+    async def _decoded_to_batcher(self, waiting: Waiting[Job], job: Job) -> None:
+        assert self.inference is not None
+        self.inference.batcher.put_decoded(waiting, job)
+
+    def _has_room(self, urgent: bool) -> bool:
+        """Whether one more picture may be decoded; some room is kept for urgent ones."""
+        share = 1.0 if urgent else _NOT_URGENT_SHARE
+        return self.intake.n_bytes_held < share * self.settings.max_in_flight_bytes
 
     async def _fetch(self) -> None:
         while not self.should_stop:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from stream.errors import ImagePoolStopped, ImageUnavailable, ImageUnwanted, InvalidRecord
+from stream.errors import ImagePoolStopped, ImageUnavailable, InvalidRecord
 from stream.headers import Cause, first_header
 from stream.images import ImagePool
 from stream.intake import Accepted
@@ -21,6 +21,7 @@ from workers.duplicates import DuplicateFilter
 from workers.load import Reliefs
 from workers.metrics import Metrics
 from workers.outcomes import Job, Outcomes
+from workers.waiting import Waiting, WaitingRoom
 
 _STAGE = "prepare"
 _LOOK_S = 0.05
@@ -38,20 +39,31 @@ class PrepareStage:
         duplicates: DuplicateFilter,
         outcomes: Outcomes,
         metrics: Metrics,
+        room: WaitingRoom[Job],
         forward: Callable[[Sequence[Job]], Awaitable[None]],
         max_record_bytes: int,
         on_fatal: Callable[[BaseException], None],
         is_in_flight: Callable[[Origin], bool] = lambda origin: False,
-        has_room: Callable[[], bool] = lambda: True,
+        forward_decoded: Callable[[Waiting[Job], Job], Awaitable[None]] | None = None,
+        n_decoders: int = 1,
+        has_room: Callable[[bool], bool] = lambda urgent: True,
         reliefs: Callable[[], Reliefs] = Reliefs,
     ) -> None:
-        """`is_in_flight` tells whether a post's outcome is still open here, `has_room` whether a picture has room."""
+        """Posts with a picture wait in `room` for its decoding, and go on to `forward_decoded`, else to `forward`.
+
+        `is_in_flight` tells whether a post's outcome is still open here, `has_room` whether there is room for the
+        picture of one more post, which may be urgent.
+        """
         self._reliefs = reliefs
         self._images = images
         self._duplicates = duplicates
         self._outcomes = outcomes
         self._metrics = metrics
+        self._room = room
         self._forward = forward
+        self._forward_decoded = forward_decoded or self._leave_and_forward
+        self._decoders = asyncio.Semaphore(n_decoders)
+        self._undecoded: dict[int, _Read] = {}  # by their numbers in the room
         self._max_record_bytes = max_record_bytes
         self._on_fatal = on_fatal
         self._is_in_flight = is_in_flight
@@ -90,7 +102,9 @@ class PrepareStage:
         if unpictured:
             await self._forward([_job(*one, None, [TEXT_ONLY] if one[1].images else []) for one in unpictured])
         for one in pictured:
-            self._start(self._with_image(*one))
+            waiting = self._room.add_undecoded(_job(*one, None, []), self._clock())
+            self._undecoded[waiting.number] = one
+            self._start(self._decode_next())
 
     async def _without_duplicates(
         self, posts: Sequence[_Read], verdicts: Sequence[Duplicate | None]
@@ -115,6 +129,10 @@ class PrepareStage:
         if not post[0].lost:
             await self._prepare([post])
 
+    @staticmethod
+    def _clock() -> float:
+        return asyncio.get_running_loop().time()  # the batcher's
+
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
@@ -136,37 +154,57 @@ class PrepareStage:
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
             await work
-        except (ImagePoolStopped, ImageUnwanted):  # the post is unconfirmed, its next owner handles it
+        except ImagePoolStopped:  # the post is unconfirmed, its next owner handles it
             return
         except Exception as error:  # deliveries failed beyond their bound: nothing is acknowledged, start anew
             self._on_fatal(error)
 
-    async def _with_image(self, accepted: Accepted, post: Post, origin: Origin, accepted_at: datetime) -> None:
-        try:
-            image, degraded = await self._first_usable(accepted, post)
+    async def _decode_next(self) -> None:
+        """Decode one picture, of whichever post has its turn by then."""
+        async with self._decoders:
+            waiting = await self._whose_turn()
+            if waiting is None:
+                return
+            accepted, post, origin, accepted_at = read = self._undecoded.pop(waiting.number)
+            image, degraded = await self._first_usable(post)
             if image is not None:
                 accepted.hold(len(image.pixels))
-            if image is None and not post.text.strip():
-                reason = degraded[0] if degraded else "image_unusable"
-                raise InvalidRecord("no_usable_content", f"post {post.id!r} has no text and its image fails: {reason}")
-            await self._forward([_job(accepted, post, origin, accepted_at, image, degraded)])
-        except InvalidRecord as error:
+        if image is None and not post.text.strip():
+            self._room.leave(waiting)
             self._duplicates.forget(post, origin)
+            reason = degraded[0] if degraded else "image_unusable"
+            error = InvalidRecord("no_usable_content", f"post {post.id!r} has no text and its image fails: {reason}")
             await self._outcomes.dead_letter(accepted, Cause(reason=error.reason, stage=_STAGE, error=error))
+            return
+        await self._forward_decoded(waiting, _job(*read, image, degraded))
 
-    async def _first_usable(self, accepted: Accepted, post: Post) -> tuple[PreparedImage | None, list[str]]:
-        """Return the first image that can be used, and what had to be left out."""
-        degraded: list[str] = []
-
-        async def is_wanted() -> bool:
-            while not self._has_room() and not accepted.lost:
+    async def _whose_turn(self) -> Waiting[Job] | None:
+        """Take out the post whose picture is next once there is room for it; None when no post waits for that."""
+        while (waiting := self._room.to_decode(self._clock())) is not None:
+            lost = waiting.post.accepted.lost
+            if lost or self._has_room(waiting.urgent):
+                self._room.take_to_decode(waiting)
+                if not lost:
+                    return waiting
+                self._room.leave(waiting)  # unconfirmed, its next owner handles it
+                del self._undecoded[waiting.number]
+            else:
                 await asyncio.sleep(_LOOK_S)
-            return not accepted.lost
+        return None
 
+    async def _leave_and_forward(self, waiting: Waiting[Job], job: Job) -> None:
+        self._room.leave(waiting)
+        await self._forward([job])
+
+    async def _first_usable(self, post: Post) -> tuple[PreparedImage | None, list[str]]:
+        """Return the first image that can be used, and what had to be left out."""
+        if self._reliefs().text_only and post.text.strip():
+            return None, [TEXT_ONLY]
+        degraded: list[str] = []
         for index, image in enumerate(post.images):
             start = time.perf_counter()
             try:
-                prepared = await self._images.prepare(image, index=index, on_turn=is_wanted)
+                prepared = await self._images.prepare(image, index=index)
             except ImageUnavailable as error:
                 self._metrics.image_failures.labels(error.reason).inc()
                 degraded.append(f"image_{error.reason}")

@@ -143,6 +143,8 @@ def _without_secret(name: str, value: Any) -> Any:
 
 
 def _shown(name: str, value: Any) -> str:
+    if name == "kafka_password":
+        return "***"
     if name != "redis" or not isinstance(value, str):
         return repr(value)
     if "://" not in value and "@" in value:  # no URL, but there may be a password in it

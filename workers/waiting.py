@@ -1,7 +1,8 @@
 """Posts that wait for a micro-batch: who goes next, and with whom. Pure: no clock, no loop, no Kafka.
 
 First in, first out, but for two things. Posts rated urgent go first, out of a bounded window and past no post
-for longer than a bound. And a batch holds posts of one kind, of similar length.
+for longer than a bound. And a batch holds posts of one kind, of similar length. A post whose picture is still to be
+decoded waits and is rated with the others, from when it came in, but has no place in a batch before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 Shape = tuple[str, int]  # kind, length in characters: they decide with whom a post shares a batch
 
+_UNDECODED: Final = "undecoded"  # the kind of those that wait for that
 _MORE: Final = 96  # a batch is chosen among so many more than it holds: four times one of the default size
 
 
@@ -31,6 +33,7 @@ class Waiting(Struct, Generic[T], kw_only=True, eq=False, gc=False):
     rated: bool = False
     urgent: bool = False
     taken: bool = False
+    decoded: Waiting[T] | None = None  # as which it waits for a batch
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class WaitingRoom(Generic[T]):
         self._n_added = 0
         self._n_taken = 0
         self._turns: deque[tuple[int, float]] = deque()  # (posts taken so far, when)
+        self._decoding: set[int] = set()  # the numbers of those that are out for that
 
     def __len__(self) -> int:
         return self._n_added - self._n_taken
@@ -66,14 +70,57 @@ class WaitingRoom(Generic[T]):
         """Let posts in, in their order."""
         for post in posts:
             kind, n_chars = self._shape(post)
-            waiting = Waiting(post=post, kind=kind, n_chars=n_chars, number=self._n_added, arrived_s=now_s)
-            queue = self._queues.get(kind)
-            if queue is None:
-                queue = self._queues[kind] = _Queue(deque(), deque())
-            queue.all.append(waiting)
-            queue.n += 1
-            self._unrated.append(waiting)
+            self._enter(Waiting(post=post, kind=kind, n_chars=n_chars, number=self._n_added, arrived_s=now_s))
             self._n_added += 1
+
+    def add_undecoded(self, post: T, now_s: float) -> Waiting[T]:
+        """Let a post in whose picture is to be decoded; it leaves by `to_decode`."""
+        waiting = Waiting(post=post, kind=_UNDECODED, n_chars=0, number=self._n_added, arrived_s=now_s)
+        self._enter(waiting)
+        self._n_added += 1
+        return waiting
+
+    def to_decode(self, now_s: float) -> Waiting[T] | None:
+        """Return whose picture is next, by the same rule as in `first`; it stays until `take_to_decode`."""
+        return self._first([_UNDECODED], now_s)
+
+    def take_to_decode(self, waiting: Waiting[T]) -> None:
+        """Take a post out for a while: `add_decoded` or `leave` follows."""
+        waiting.taken = True
+        self._queues[_UNDECODED].n -= 1
+        self._decoding.add(waiting.number)
+
+    def add_decoded(self, waiting: Waiting[T], post: T, now_s: float) -> None:
+        """Let a post in again, in its old place; what was or will be found of its urgency holds."""
+        kind, n_chars = self._shape(post)
+        self._decoding.remove(waiting.number)
+        waiting.decoded = Waiting(
+            post=post,
+            kind=kind,
+            n_chars=n_chars,
+            number=waiting.number,
+            arrived_s=now_s,
+            rated=waiting.rated,
+            urgent=waiting.urgent,
+        )
+        self._enter(waiting.decoded)
+
+    def leave(self, waiting: Waiting[T]) -> None:
+        """Let a post go that was taken out to be decoded, and comes to no batch."""
+        self._decoding.remove(waiting.number)
+        self._n_rated -= waiting.rated
+        self._n_taken += 1
+
+    def _enter(self, waiting: Waiting[T]) -> None:
+        queue = self._queues.get(waiting.kind)
+        if queue is None:
+            queue = self._queues[waiting.kind] = _Queue(deque(), deque())
+        queue.all.append(waiting)
+        queue.n += 1
+        if waiting.urgent:
+            queue.urgent.append(waiting)
+        if not waiting.rated:
+            self._unrated.append(waiting)
 
     def count(self, kind: str) -> int:
         """Return how many of a kind wait."""
@@ -81,8 +128,8 @@ class WaitingRoom(Generic[T]):
         return queue.n if queue is not None else 0
 
     def kinds(self) -> list[str]:
-        """Return the kinds that wait."""
-        return [kind for kind, queue in self._queues.items() if queue.n]
+        """Return the kinds that wait for a batch."""
+        return [kind for kind, queue in self._queues.items() if queue.n and kind != _UNDECODED]
 
     def head(self, kind: str) -> Waiting[T] | None:
         """Return the oldest of a kind."""
@@ -101,22 +148,25 @@ class WaitingRoom(Generic[T]):
 
     def rate(self, some: Sequence[Waiting[T]], urgent: Sequence[bool]) -> None:
         """Say which of them are urgent; those taken meanwhile need it no more."""
-        for waiting, is_urgent in zip(some, urgent, strict=True):
+        for one, is_urgent in zip(some, urgent, strict=True):
+            waiting = one.decoded or one
+            waiting.urgent = is_urgent
             if is_urgent and not waiting.taken:
-                waiting.urgent = True
                 self._queues[waiting.kind].urgent.append(waiting)
 
     def first(self, now_s: float) -> Waiting[T] | None:
         """Return whose turn it is: the oldest when it was overtaken for too long, else the first urgent one."""
-        heads = [head for queue in self._queues.values() if (head := queue.head()) is not None]
+        return self._first(self.kinds(), now_s)
+
+    def _first(self, kinds: Iterable[str], now_s: float) -> Waiting[T] | None:
+        queues = [self._queues[kind] for kind in kinds if kind in self._queues]
+        heads = [head for queue in queues if (head := queue.head()) is not None]
         if not heads:
             return None
         oldest = min(heads, key=lambda head: head.number)
-        while self._turns and self._turns[0][0] <= oldest.number:
-            self._turns.popleft()
         if self.overtaken_s(oldest, now_s) >= self._max_overtake_s:
             return oldest
-        urgent = [head for queue in self._queues.values() if (head := _head(queue.urgent)) is not None]
+        urgent = [head for queue in queues if (head := _head(queue.urgent)) is not None]
         return min(urgent, key=lambda head: head.number) if urgent else oldest
 
     def overtaken_s(self, waiting: Waiting[T], now_s: float) -> float:
@@ -140,6 +190,9 @@ class WaitingRoom(Generic[T]):
             self._take(queue, [waiting])
         members += self._similar(queue, first, n_posts - len(members), n_more=0 if in_order else _MORE)
         self._turns.append((self._n_taken, now_s))
+        numbers = [*self._decoding, *(head.number for one in self._queues.values() if (head := one.head()) is not None)]
+        while self._turns and self._turns[0][0] <= min(numbers, default=self._n_added):
+            self._turns.popleft()
         return [waiting.post for waiting in members]
 
     def _similar(self, queue: _Queue[T], first: Waiting[T], n_posts: int, *, n_more: int) -> list[Waiting[T]]:

@@ -38,10 +38,10 @@ def test_short_run_measures_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_key_says_whether_it_is_reached_and_keeps_what_others_measured(tmp_path: Path) -> None:
-    """A later run of one section leaves the keys of the others in the file."""
+    """A later run of one section leaves the keys of the others in the file, each with the commit it is of."""
     path = tmp_path / "summary.json"
     about = {"broker": "b", "posts": "p", "redis": "r", "machine": "m"}
-    first, second = Findings(about=about), Findings(about=about)
+    first, second = Findings(about={**about, "commit": "abc"}), Findings(about={**about, "commit": "def"})
     first.key("p99_over_batch", [2.0, 4.0, 3.5])
     write(first, path)
     second.key("wire_full_over_quix", [3.0, 3.2])
@@ -51,6 +51,7 @@ def test_key_says_whether_it_is_reached_and_keeps_what_others_measured(tmp_path:
     assert result["p99_over_batch"]["runs"] == [2.0, 4.0, 3.5]
     assert result["wire_full_over_quix"]["reached"] is True
     assert "| Sitrep |  | 10 |  | 1 | 2 |" in bench_tables(result)
+    assert "Commits: def of `wire_full_over_quix`; abc of `p99_over_batch`." in bench_tables(result)
 
 
 def test_spread_leaves_out_what_could_not_be_told() -> None:

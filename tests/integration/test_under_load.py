@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 
 from deploy.embedded import EmbeddedServices
 from deploy.sample_posts import SAMPLES_FOLDER
@@ -18,10 +19,12 @@ from tests.chaos.classifiers import StubClassifier
 from tests.chaos.field import Field, Raw, playing_field
 from tests.integration.conftest import read_all
 from tests.regressions.ground import running, until
+from tests.stream.pictures import saved
 
 pytestmark = pytest.mark.integration
 
 PHOTO = (SAMPLES_FOLDER / "images" / "bridge-1.jpg").read_bytes()
+SMALL_FILE = saved(Pillow.new("RGB", (300, 300), "red"), "PNG")  # decoded, 270,000 bytes
 N = 240
 
 
@@ -59,11 +62,16 @@ async def findings(field: Field) -> list[Finding]:
     return [decode(record.value, Finding) for record in await read_all(field.kafka, field.topics.findings.name)]
 
 
-async def test_urgent_posts_overtake_a_backlog_and_nothing_is_lost(ground: Field) -> None:
+@pytest.mark.parametrize("images", [[], [Image(data=SMALL_FILE)]], ids=["texts", "pictures"])
+async def test_urgent_posts_overtake_a_backlog_and_nothing_is_lost(ground: Field, images: list[Image]) -> None:
+    """Also where there is room for few decoded pictures: those of urgent posts are decoded first."""
     urgent = {200, 210, 220, 239}
-    await ground.feed(raw(n, f"{'[damage]' if n in urgent else 'quiet'} number {n:04}") for n in range(N))
+    await ground.feed(
+        raw(n, f"{'[damage]' if n in urgent else 'quiet'} number {n:04}", images=images) for n in range(N)
+    )
     stub = LoadedStub(seconds_per_post=0.02)
-    async with running(ground, stub, triage_lag_posts=20, max_batch=4, max_overtake_s=60) as app:
+    bounds = {"max_batch": 4, "max_overtake_s": 60, "max_in_flight_bytes": 3_000_000}
+    async with running(ground, stub, triage_lag_posts=20, **bounds) as app:
         await ground.settled(60)
         assert app.pipeline.metrics.registry.get_sample_value("sitrep_triaged_posts_total", {"verdict": "urgent"}) == 4
         await until(lambda: not app.pipeline.load.triage, 10)

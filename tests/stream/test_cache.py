@@ -42,6 +42,15 @@ async def test_latest_of_a_class_newest_first(cache: FindingCache) -> None:
     assert await cache.latest("no_such_class") == []
 
 
+async def test_post_that_got_another_class_is_shown_under_that_alone(cache: FindingCache) -> None:
+    """Another model, or another mode, may decide otherwise; the old index is asked further for as many as are wanted."""
+    await cache.store(entries(finding(1, label=DAMAGE), finding(2, label=DAMAGE), finding(3, label=DAMAGE)))
+    await cache.store(entries(finding(3, label="other")))
+    assert [one.post_id for one in await cache.latest(DAMAGE, n=2)] == ["p2", "p1"]
+    assert [one.post_id for one in await cache.latest("other", n=2)] == ["p3"]
+    assert [one.post_id for one in await cache.latest()] == ["p3", "p2", "p1"]
+
+
 async def test_same_finding_twice_changes_nothing(cache: FindingCache) -> None:
     for _ in range(2):
         await cache.store(entries(finding(1), finding(2), alert(1)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stream.errors import ImagePoolStopped, ImageUnavailable, ImageUnwanted
+from stream.errors import ImagePoolStopped, ImageUnavailable
 from stream.images import ImagePool
 from stream.records import Image, PreparedImage
 from tests.stream.pictures import halves, png, saved, scan_bomb
@@ -171,26 +171,6 @@ async def test_cancelled_image_frees_its_process(open_pool: Open) -> None:
     slow.cancel()
     with pytest.raises(asyncio.CancelledError):
         await slow
-    assert (await pool.prepare(GOOD, index=0)).width == 32
-
-
-async def test_image_that_nobody_waits_for_any_more_costs_no_turn(open_pool: Open) -> None:
-    """Those of a partition that went to another worker would hold up the pictures of those that came."""
-    pool = open_pool()
-    wanted = True
-
-    async def is_wanted() -> bool:
-        return wanted
-
-    running = asyncio.create_task(pool.prepare(SLOW, index=0))
-    await at_work()
-    waiting = [asyncio.create_task(pool.prepare(SLOW, index=0, on_turn=is_wanted)) for _ in range(20)]
-    await asyncio.sleep(0)
-    wanted = False
-    assert isinstance(await asyncio.gather(running, return_exceptions=True), list)
-    for task in waiting:
-        with pytest.raises(ImageUnwanted):
-            await asyncio.wait_for(task, 1)
     assert (await pool.prepare(GOOD, index=0)).width == 32
 
 

@@ -142,3 +142,13 @@ def test_what_was_made_of_a_record_counts_until_that_is_done() -> None:
     assert (lease.n_bytes, lease.n_held) == (10, 100)
     lease.confirm_many([3], [10])
     assert (lease.n_bytes, lease.n_held) == (0, 0)
+
+
+def test_what_is_done_behind_an_open_record_is_told_apart() -> None:
+    """It is no load any more, though it cannot be committed."""
+    tracker = OffsetTracker()
+    tracker.accept(range(5))
+    tracker.confirm_many([1, 2, 4])
+    assert (tracker.n_in_flight, tracker.n_done) == (2, 3)
+    tracker.confirm(0)
+    assert (tracker.n_in_flight, tracker.n_done, tracker.committable) == (1, 1, 3)

@@ -81,6 +81,8 @@ def test_security_reaches_the_clients_and_the_password_no_page() -> None:
         "sasl_plain_password": "secret",
     }
     assert "secret" not in repr(settings.broker)
+    with pytest.raises(SettingsError, match=r"kafka_password = \*\*\* is not allowed"):
+        load_settings({"kafka_password": 12345678}, environ={})
     assert sourced("kafka_password", explain_settings(flags, environ={})).value == "***"
     assert load_settings({**flags, **PLAIN_KAFKA}, environ={}) == DEFAULTS
 

@@ -172,3 +172,83 @@ def test_nothing_is_kept_of_posts_that_went() -> None:
     assert (len(waiting._unrated), waiting._n_rated) == (0, 0)
     assert all(not queue.all and not queue.urgent for queue in waiting._queues.values())
     assert len(waiting._turns) <= 1
+
+
+def let_in_undecoded(waiting: WaitingRoom[Item], *items: Item, now_s: float = 0.0) -> None:
+    for item in items:
+        waiting.add_undecoded(item, now_s)
+
+
+def decode_next(waiting: WaitingRoom[Item], now_s: float = 0.0) -> int:
+    one = waiting.to_decode(now_s)
+    assert one is not None
+    waiting.take_to_decode(one)
+    waiting.add_decoded(one, one.post, now_s)
+    return one.post.number
+
+
+def test_undecoded_post_is_rated_but_in_no_batch_before_its_picture_is_decoded() -> None:
+    """An urgent one's picture is decoded first, and it goes first then."""
+    waiting = room()
+    let_in_undecoded(waiting, *(Item(number=number, kind="image", urgent=number == 2) for number in range(3)))
+    assert (waiting.first(0.0), waiting.kinds(), len(waiting)) == (None, [], 3)
+    assert rate_all(waiting) == 3
+    assert [decode_next(waiting), decode_next(waiting)] == [2, 0]
+    assert take(waiting, 1) == [2]
+    assert [take(waiting, 9), decode_next(waiting), take(waiting, 9), len(waiting)] == [[0], 1, [1], 0]
+    assert waiting.to_decode(0.0) is None
+    assert rate_all(waiting) == 0
+
+
+def test_rating_that_comes_while_a_picture_is_decoded_holds() -> None:
+    for n_steps in range(3):  # it comes before, while and after
+        waiting = room()
+        let_in_undecoded(waiting, Item(number=0, kind="image"), Item(number=1, kind="image", urgent=True))
+        assert decode_next(waiting) == 0
+        some = waiting.to_rate(9)
+        assert sorted(one.post.number for one in some) == [0, 1]
+        verdict = [one.post.urgent for one in some]
+        one = waiting.to_decode(0.0)
+        assert one is not None
+        if n_steps == 0:
+            waiting.rate(some, verdict)
+        waiting.take_to_decode(one)
+        if n_steps == 1:
+            waiting.rate(some, verdict)
+        waiting.add_decoded(one, one.post, 0.0)
+        if n_steps == 2:
+            waiting.rate(some, verdict)
+        assert take(waiting, 1) == [1]
+        assert take(waiting, 1) == [0]
+
+
+def test_undecoded_post_keeps_its_turn() -> None:
+    """The time it waits for its picture counts: overtaken for too long, it is decoded first, urgent ones or not."""
+    waiting = room(max_overtake_s=10.0)
+    let_in_undecoded(waiting, Item(number=0, kind="image"))
+    waiting.add([Item(number=number) for number in range(1, 4)], 0.0)
+    assert take(waiting, 1, now_s=1.0) == [1]
+    let_in_undecoded(waiting, Item(number=4, kind="image", urgent=True))
+    rate_all(waiting)
+    one = waiting.to_decode(2.0)
+    assert one is not None and one.post.number == 4
+    one = waiting.to_decode(11.0)
+    assert one is not None and one.post.number == 0
+    waiting.take_to_decode(one)
+    assert take(waiting, 1, now_s=11.0) == [2]
+    waiting.add_decoded(one, one.post, 12.0)
+    first = waiting.first(12.0)
+    assert first is not None and (first.post.number, waiting.overtaken_s(first, 12.0)) == (0, 11.0)
+
+
+def test_post_that_leaves_instead_of_being_decoded_holds_up_no_other() -> None:
+    waiting = room()
+    let_in_undecoded(waiting, Item(number=0, kind="image"), Item(number=1, kind="image"))
+    rate_all(waiting)
+    one = waiting.to_decode(0.0)
+    assert one is not None
+    waiting.take_to_decode(one)
+    waiting.leave(one)
+    assert len(waiting) == 1
+    assert decode_next(waiting) == 1
+    assert (take(waiting, 9), len(waiting)) == ([1], 0)

@@ -31,8 +31,15 @@ from tests.model.joint.conftest import VILT, encoder_config, random_posts, sitre
 
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = ("--set", "training.n_epochs=1", "--set", "selector.evidence_epochs=1", "--threads", "1", "--device", "cpu")
-FILES = {"model.safetensors", "config.json", "tokenizer.json", "calibration.json", "metrics.json",
-        "reliability.png", "MODEL_CARD.md"}
+FILES = {
+    "model.safetensors",
+    "config.json",
+    "tokenizer.json",
+    "calibration.json",
+    "metrics.json",
+    "reliability.png",
+    "MODEL_CARD.md",
+}
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ async def test_latest_of_a_class_newest_first(cache: FindingCache) -> None:
 
 
 async def test_post_that_got_another_class_is_shown_under_that_alone(cache: FindingCache) -> None:
-    """Another model, or another mode, may decide otherwise; the old index is asked further for as many as are wanted."""
+    """Another model or mode may decide otherwise; the old index is asked further for as many as are wanted."""
     await cache.store(entries(finding(1, label=DAMAGE), finding(2, label=DAMAGE), finding(3, label=DAMAGE)))
     await cache.store(entries(finding(3, label="other")))
     assert [one.post_id for one in await cache.latest(DAMAGE, n=2)] == ["p2", "p1"]

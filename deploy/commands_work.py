@@ -166,6 +166,12 @@ def _classify(text: str, image: PreparedImage | None, settings: Settings) -> Fin
     from workers.findings import check_prediction, example, make_finding, now_utc
 
     classifier = load_classifier(Path(settings.checkpoint), device=settings.device, n_threads=settings.threads or None)
+    if image is not None and classifier.image_edge_px > settings.image_edge:
+        typer.echo(
+            f"sitrep: the picture is read at {settings.image_edge} px, as a worker would read it; the classifier was"
+            f" trained on {classifier.image_edge_px} px: --set image_edge={classifier.image_edge_px}",
+            err=True,
+        )
     prepared = PreparedPost(
         post=Post(id="explain", text=text, source="command line"),
         origin=Origin(topic="command-line", partition=0, offset=0),

@@ -204,23 +204,18 @@ class RationaleClassifier:
         selection = self.select(example)
         return self._told(example, selection, self.decide(self.mask(example, selection)))
 
+    def image_rationale(self, example: Example, selection: Selection) -> ImageRationale | None:
+        """Where the selected patches lie; None without an image, or where no rationale was asked for."""
+        if example.image is None or not example.image_rationale:
+            return None
+        return located(example.image, selection, self.config.image.rows, self.config.image.cols)
+
     def _told(self, example: Example, selection: Selection, probs: npt.NDArray[np.float64]) -> Prediction:
-        grid = self.config.image
-        rationale = None
-        if example.image is not None and example.image_rationale:
-            height, width = example.image.shape[:2]
-            rationale = ImageRationale(
-                rows=grid.rows,
-                cols=grid.cols,
-                scores=selection.patch_scores,
-                selected=selection.patches,
-                boxes=patches.boxes(height, width, grid.rows, grid.cols, selection.patches),
-            )
         return Prediction(
             label=self.classes[int(probs.argmax())],
             probs=dict(zip(self.classes, probs.tolist(), strict=True)),
             spans=merge_spans(words_of(example, self.tokenizer), selection),
-            image=rationale,
+            image=self.image_rationale(example, selection),
             fallbacks=selection.fallbacks,
         )
 
@@ -237,6 +232,18 @@ class RationaleClassifier:
 
     def _ids(self, tokens: Tokens) -> Tensor:
         return torch.tensor([tokens.input_ids], device=self._device)
+
+
+def located(image: Pixels, selection: Selection, rows: int, cols: int) -> ImageRationale:
+    """The selected patches of a grid with their places in the image."""
+    height, width = image.shape[:2]
+    return ImageRationale(
+        rows=rows,
+        cols=cols,
+        scores=selection.patch_scores,
+        selected=selection.patches,
+        boxes=patches.boxes(height, width, rows, cols, selection.patches),
+    )
 
 
 def task_probs(classifier: DecidesTasks, examples: Sequence[Example]) -> list[dict[str, dict[str, float]]]:

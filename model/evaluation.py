@@ -18,7 +18,7 @@ from model.data import IMAGE_ERRORS, RationaleRow, read_image
 from model.errors import ModelError
 from model.explanation import Looks
 from model.labelled_posts import LabelledPost
-from model.records import IMAGE_EDGE_PX, Example, Pixels, TextSpan
+from model.records import IMAGE_EDGE_PX, Example, ImageRationale, Pixels, TextSpan
 from model.text import Word
 from model.train_text import marked_words
 from model.views import Stages
@@ -49,6 +49,7 @@ class Judged:
     image: str  # NO_IMAGE, READ or UNREADABLE
     probs: npt.NDArray[np.float64]  # (5,) calibrated, from the rationale alone
     selection: Selection
+    image_rationale: ImageRationale | None
     spans: tuple[TextSpan, ...]
     selectable: tuple[bool, ...]  # words that may be evidence: no link, user name or bare punctuation
     marked: tuple[bool, ...] | None  # words that people marked, selectable ones alone; None where nobody did
@@ -126,6 +127,7 @@ def _judge(classifier: Stages, post: LabelledPost, image: Pixels | None, effort:
         image=state,
         probs=views.decide(classifier, example, selection),
         selection=selection,
+        image_rationale=classifier.image_rationale(example, selection),
         spans=merge_spans(words, selection),
         selectable=tuple(word.selectable for word in words),
         marked=_marked(post, words),

@@ -170,12 +170,17 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _write_predictions(path: Path, judged: Sequence[Judged], classes: Sequence[str]) -> None:
-    """One row per post in the table's order; spans are `start-end` in characters, patches row-major positions."""
-    columns = ["id", "label", "predicted", *(f"prob_{name}" for name in classes), "rationale", "spans", "patches"]
+    """One row per post in the table's order; spans are `start-end` in characters, patches row-major positions.
+
+    `grid` is rows x columns, `boxes` x0,y0,x1,y1 of each patch in fractions of the image.
+    """
+    columns = ["id", "label", "predicted", *(f"prob_{name}" for name in classes)]
+    columns += ["rationale", "spans", "patches", "grid", "boxes", "image", "fallbacks"]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*columns, "image", "fallbacks"])
+        writer.writerow(columns)
         for one in judged:
+            seen = one.image_rationale
             words = " [SEP] ".join(one.post.text[span.start : span.end] for span in one.spans)
             writer.writerow(
                 [
@@ -186,6 +191,8 @@ def _write_predictions(path: Path, judged: Sequence[Judged], classes: Sequence[s
                     words,
                     " ".join(f"{span.start}-{span.end}" for span in one.spans),
                     " ".join(map(str, one.selection.patches)),
+                    "" if seen is None else f"{seen.rows}x{seen.cols}",
+                    "" if seen is None else " ".join(",".join(f"{edge:.4f}" for edge in box) for box in seen.boxes),
                     {READ: "read", UNREADABLE: "unreadable"}.get(one.image, ""),
                     " ".join(one.selection.fallbacks),
                 ]

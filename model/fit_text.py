@@ -15,6 +15,7 @@ from model.encoders import Embeddings
 from model.losses import rationale_loss
 from model.network import TextDecider, TextSelector
 from model.precision import mixed_precision
+from model.text_kit import Embed
 
 _LABEL_SMOOTHING = 0.05
 
@@ -50,7 +51,11 @@ def fit_selector(
 
 
 def fit_decider(
-    decider: TextDecider, embeddings: Embeddings, items: Sequence[TokenItem], settings: FitSettings, weights: Tensor
+    decider: TextDecider,
+    embeddings: Embed,
+    items: Sequence[TokenItem],
+    settings: FitSettings,
+    weights: Tensor,
 ) -> None:
     """Class training on masked texts; the caller has already hidden the other words."""
 
@@ -63,18 +68,14 @@ def fit_decider(
 
 
 @torch.inference_mode()
-def decide_texts(
-    decider: TextDecider, embeddings: Embeddings, items: Sequence[TokenItem], batch_size: int = 32
-) -> Tensor:
+def decide_texts(decider: TextDecider, embeddings: Embed, items: Sequence[TokenItem], batch_size: int = 32) -> Tensor:
     """Class log-probabilities (N, 5) in the given order."""
     logits: Tensor = decider.class_head(pool_texts(decider, embeddings, items, batch_size))
     return logits.log_softmax(1)
 
 
 @torch.inference_mode()
-def pool_texts(
-    decider: TextDecider, embeddings: Embeddings, items: Sequence[TokenItem], batch_size: int = 32
-) -> Tensor:
+def pool_texts(decider: TextDecider, embeddings: Embed, items: Sequence[TokenItem], batch_size: int = 32) -> Tensor:
     """What the decider's heads read of each text, (N, D) in the given order."""
     decider.eval()
     order = sorted(range(len(items)), key=lambda index: len(items[index].input_ids))

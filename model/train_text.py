@@ -21,7 +21,7 @@ from model.network import TextDecider, TextSelector
 from model.precision import mixed_precision
 from model.selection import best_piece, choose_words
 from model.text import Word
-from model.text_kit import TextKit
+from model.text_kit import ReadingKit, TextKit
 from model.tokens import WordTokenizer
 
 # mean near one; affected_individuals has 71 of 6,126 rows
@@ -158,7 +158,7 @@ def marked_words(row: RationaleRow, words: Sequence[Word]) -> list[bool]:
     return marked
 
 
-def whole_item(row: TextRow, kit: TextKit, weight: float = 1.0) -> TokenItem:
+def whole_item(row: TextRow, kit: ReadingKit, weight: float = 1.0) -> TokenItem:
     """A post as it is."""
     tokens = kit.tokenizer.encode(kit.tokenizer.split(row.text))
     return TokenItem(input_ids=tokens.input_ids, label=row.label, weight=weight)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.classifier import Selection
-from model.records import HUMANITARIAN, Example
+from model.records import HUMANITARIAN, Example, ImageRationale
 
 RATIONALE, FULL, REMOVED = "rationale_only", "full", "rationale_removed"
 TEXT_ONLY, IMAGE_ONLY = "text_rationale_only", "image_rationale_only"
@@ -26,6 +26,8 @@ class Stages(Protocol):
     image_edge_px: int  # longest edge of pictures as it was taught on them
 
     def select(self, example: Example) -> Selection: ...
+
+    def image_rationale(self, example: Example, selection: Selection) -> ImageRationale | None: ...
 
     def mask(self, example: Example, selection: Selection) -> Any: ...
 
@@ -42,6 +44,9 @@ class TaskStages:
 
     def select(self, example: Example) -> Selection:
         return self._stages.select(example)
+
+    def image_rationale(self, example: Example, selection: Selection) -> ImageRationale | None:
+        return self._stages.image_rationale(example, selection)
 
     def mask(self, example: Example, selection: Selection) -> Any:
         return self._stages.mask(example, selection)

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model import patches
-from model.classifier import Selection, merge_spans, task_probs
+from model.classifier import Selection, located, merge_spans, task_probs
 from model.errors import ModelError
 from model.inputs import words_of
 from model.joint import folder
@@ -115,23 +114,19 @@ class JointClassifier:
         selection = self.select(example)
         return self._told(example, selection, self.decide(self.mask(example, selection)))
 
+    def image_rationale(self, example: Example, selection: Selection) -> ImageRationale | None:
+        """Where the selected patches lie; None without an image."""
+        if example.image is None:
+            return None
+        height, width = example.image.shape[:2]
+        return located(example.image, selection, *grid_of(height, width, self.config.encoder))
+
     def _told(self, example: Example, selection: Selection, probs: npt.NDArray[np.float64]) -> Prediction:
-        rationale = None
-        if example.image is not None:
-            height, width = example.image.shape[:2]
-            rows, cols = grid_of(height, width, self.config.encoder)
-            rationale = ImageRationale(
-                rows=rows,
-                cols=cols,
-                scores=selection.patch_scores,
-                selected=selection.patches,
-                boxes=patches.boxes(height, width, rows, cols, selection.patches),
-            )
         return Prediction(
             label=self.classes[int(probs.argmax())],
             probs=dict(zip(self.classes, probs.tolist(), strict=True)),
             spans=merge_spans(words_of(example, self.tokenizer), selection),
-            image=rationale,
+            image=self.image_rationale(example, selection),
             fallbacks=selection.fallbacks,
         )
 

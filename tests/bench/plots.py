@@ -72,7 +72,8 @@ def _curves(pyplot: Any, curves: Mapping[str, Any], gpu: str, file: Path) -> Pat
 
 
 def _bars(pyplot: Any, rates: Mapping[str, Any], title: str, file: Path) -> Path:
-    ordered = sorted(rates.values(), key=lambda one: one["median"])
+    told = [one for one in rates.values() if one["median"] is not None]  # of an output in one burst there is no rate
+    ordered = sorted(told, key=lambda one: one["median"])
     figure, axes = pyplot.subplots(figsize=(6.4, 0.5 * len(ordered) + 1), layout="constrained")
     medians = [one["median"] for one in ordered]
     errors = [

@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 
 from deploy.bench_tables import bench_tables
 from tests.bench.contenders import ROOT
+from tests.bench.plots import draw
 from tests.bench.profiles import shares
 from tests.bench.summary import Findings, spread, write
 from tests.bench.watch import Growth, Watch
@@ -57,6 +58,17 @@ def test_key_says_whether_it_is_reached_and_keeps_what_others_measured(tmp_path:
 def test_spread_leaves_out_what_could_not_be_told() -> None:
     assert spread([1.0, float("nan"), 3.0]) == {"median": 2.0, "spread": [1.0, 3.0], "runs": [1.0, 3.0]}
     assert spread([float("nan")])["median"] is None
+
+
+def test_contender_without_a_rate_is_left_out_of_the_plot_and_the_table(tmp_path: Path) -> None:
+    """Bytewax may publish all in one burst after all of the work, of which no rate can be told."""
+    findings = Findings(about={"broker": "b", "posts": "p", "redis": "r", "machine": "m", "commit": "abc"})
+    findings.figure("end_to_end_worker", [17.0, 17.2], unit="posts/s", name="Sitrep", lost=0, duplicated=0)
+    findings.figure("end_to_end_bytewax", [float("nan")], unit="posts/s", name="Bytewax", lost=0, duplicated=0)
+    result = write(findings, tmp_path / "summary.json")
+    [plot] = draw(result, tmp_path / "summary.json")
+    assert plot.stat().st_size > 1_000
+    assert "| Bytewax |  |  |  | 0 | 0 |" in bench_tables(result)
 
 
 def test_profile_counts_a_function_once_however_deep_it_recurses() -> None:

@@ -312,6 +312,20 @@ def test_explain_draws_the_picture_evidence(checkpoint: str, capsys: pytest.Capt
             assert drawn.size == (320, 200)
 
 
+def test_explain_tells_that_a_picture_is_read_smaller_than_the_classifier_was_taught(
+    checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reads as a worker does, which says the same in its log."""
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save("photo.jpg")
+    asked = ["explain", "flood", "--image", "photo.jpg", "--checkpoint", checkpoint, "--json"]
+    assert run(capsys, *asked)[2] == ""
+    code, out, err = run(capsys, *asked, "--set", "image_edge=100")
+    assert code == 0 and decode(out.encode(), Finding)
+    assert "100 px" in err and "--set image_edge=" in err
+
+
 def test_explain_answers_before_it_draws(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A drawing that fails costs no finding; one that nobody asked for is not made beside JSON."""
     from PIL import Image

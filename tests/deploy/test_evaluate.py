@@ -107,6 +107,9 @@ def test_predictions_are_those_of_the_classifier(
         assert rows[k]["spans"] == " ".join(f"{span.start}-{span.end}" for span in own.spans)
         assert rows[k]["rationale"] == " [SEP] ".join(TEXTS[k][span.start : span.end] for span in own.spans)
         assert rows[k]["patches"] == " ".join(map(str, own.image.selected if own.image else ()))
+        assert rows[k]["grid"] == (f"{own.image.rows}x{own.image.cols}" if own.image else "")
+        boxes = [tuple(map(float, box.split(","))) for box in rows[k]["boxes"].split()]
+        assert boxes == [pytest.approx(box, abs=1e-4) for box in (own.image.boxes if own.image else ())]
 
 
 def test_pictures_are_read_as_large_as_the_classifier_was_taught(

@@ -30,6 +30,9 @@ class Toy:
     def select(self, example: Example) -> Selection:
         raise NotImplementedError
 
+    def image_rationale(self, example: Example, selection: Selection) -> None:
+        raise NotImplementedError
+
     def mask(self, example: Example, selection: Selection) -> Selection:
         self.asked.append(selection)
         return selection

@@ -66,7 +66,7 @@ def corpus(tmp_path: Path) -> Corpus:
     table(tmp_path / "humaid/volcano_2020_train.tsv", ("tweet_id", "tweet_text", "class_label"), unseen)
     (tmp_path / "rationales").mkdir()
     (tmp_path / "rationales/nepal_earthquake_2015.csv").write_text(
-        "tweet_id,tweet_text,corrected_label,informative_content\n"
+        "tweet_id,tweet_text,corrected_label,informative_content\n9,all quiet,not_related_or_irrelevant,all quiet\n"
     )
     aidr = ("image", "medic_humanitarian", "disaster_type")
     table(tmp_path / "aidr/images.tsv", aidr, [("images/flood.jpg", DAMAGE, "flood")])

@@ -37,26 +37,17 @@ def score_patches(
     Transport is over all real words, the maximum over rationale words only: a plan of rationale words
     alone would give every patch the same mass. Its kernel is multiplied at every step, and so is a rounded cost.
     """
+    rationale_mask = rationale_mask & word_mask
     with torch.autocast(words.device.type, enabled=False):
-        return _score_patches(words.float(), patches.float(), word_mask, rationale_mask & word_mask, patch_mask, config)
-
-
-def _score_patches(
-    words: Tensor,
-    patches: Tensor,
-    word_mask: Tensor,
-    rationale_mask: Tensor,
-    patch_mask: Tensor,
-    config: TransferConfig,
-) -> Tensor:
-    if config.method == "ipot":
-        plan = ipot(cosine_cost(words, patches), word_mask, patch_mask, beta=config.beta, n_steps=config.n_steps)
-        return patch_scores(plan, rationale_mask)
-    if config.method == "cosine":
-        near = (2.0 - cosine_cost(words, patches)) / 2.0  # (B, W, P) in 0..1
-    else:
-        logits = words @ patches.transpose(1, 2) / math.sqrt(words.shape[2])
-        near = logits.masked_fill(~patch_mask[:, None, :], torch.finfo(logits.dtype).min).softmax(2)
+        words, patches = words.float(), patches.float()
+        if config.method == "ipot":
+            plan = ipot(cosine_cost(words, patches), word_mask, patch_mask, beta=config.beta, n_steps=config.n_steps)
+            return patch_scores(plan, rationale_mask)
+        if config.method == "cosine":
+            near = (2.0 - cosine_cost(words, patches)) / 2.0  # (B, W, P) in 0..1
+        else:
+            logits = words @ patches.transpose(1, 2) / math.sqrt(words.shape[2])
+            near = logits.masked_fill(~patch_mask[:, None, :], torch.finfo(logits.dtype).min).softmax(2)
     near = near.masked_fill(~(rationale_mask[:, :, None] & patch_mask[:, None, :]), 0.0)
     return near.amax(1) if words.shape[1] else near.new_zeros(patch_mask.shape)
 

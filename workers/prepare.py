@@ -182,6 +182,8 @@ class PrepareStage:
         """Take out the post whose picture is next once there is room for it; None when no post waits for that."""
         while (waiting := self._room.to_decode(self._clock())) is not None:
             lost = waiting.post.accepted.lost
+            if not lost and not self._has_room(waiting.urgent):  # what is kept for urgent posts may have room yet
+                waiting = self._room.urgent_to_decode() or waiting
             if lost or self._has_room(waiting.urgent):
                 self._room.take_to_decode(waiting)
                 if not lost:

@@ -84,6 +84,11 @@ class WaitingRoom(Generic[T]):
         """Return whose picture is next, by the same rule as in `first`; it stays until `take_to_decode`."""
         return self._first([_UNDECODED], now_s)
 
+    def urgent_to_decode(self) -> Waiting[T] | None:
+        """Return the first urgent post whose picture is to be decoded, whoever else has been overtaken for too long."""
+        queue = self._queues.get(_UNDECODED)
+        return None if queue is None else _head(queue.urgent)
+
     def take_to_decode(self, waiting: Waiting[T]) -> None:
         """Take a post out for a while: `add_decoded` or `leave` follows."""
         waiting.taken = True

@@ -234,6 +234,8 @@ def test_undecoded_post_keeps_its_turn() -> None:
     assert one is not None and one.post.number == 4
     one = waiting.to_decode(11.0)
     assert one is not None and one.post.number == 0
+    urgent = waiting.urgent_to_decode()  # for which there may be room where there is none for others
+    assert urgent is not None and urgent.post.number == 4
     waiting.take_to_decode(one)
     assert take(waiting, 1, now_s=11.0) == [2]
     waiting.add_decoded(one, one.post, 12.0)

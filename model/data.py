@@ -20,8 +20,7 @@ _TASK_TABLES = {  # with the columns of image id and label
     "informative": ("crisismmd/labels/task_informative_text_img_agreed_lab_{split}.tsv", "image_id", "label"),
     "damage": ("crisismmd/labels/task_damage_{split}.tsv", "Image_id", "Label"),
 }
-RATIONALE_COLUMNS = ("tweet_id", "tweet_text", "corrected_label", "informative_content")
-_RATIONALE_NAMES = ", ".join(RATIONALE_COLUMNS)
+_RATIONALE_COLUMNS = ("tweet_id", "tweet_text", "corrected_label", "informative_content")
 _MEDIC_DAMAGE = {"severe": "severe_damage", "mild": "mild_damage", "little_or_none": "little_or_no_damage"}
 
 # finer labels of CrisisMMD, MEDIC, HumAID and the rationale tweets, merged to our five classes
@@ -227,11 +226,13 @@ def rationale_rows(data: Path, event: str) -> list[RationaleRow]:
 
 
 def rationale_table(path: Path) -> Table:
-    """The table in a file, with at least RATIONALE_COLUMNS; raises `InvalidTable`, `OSError` when there is no file."""
+    """The table in a file, with the columns of rationales; raises `InvalidTable`, `OSError` when there is no file."""
     table = read_table(path)
-    lacking = [name for name in RATIONALE_COLUMNS if name not in table.columns]
+    lacking = [name for name in _RATIONALE_COLUMNS if name not in table.columns]
     if lacking:
-        raise InvalidTable(f"{path} lacks the column {lacking[0]!r}: a table of rationales has {_RATIONALE_NAMES}")
+        raise InvalidTable(
+            f"{path} lacks the column {lacking[0]!r}: a table of rationales has {', '.join(_RATIONALE_COLUMNS)}"
+        )
     return table
 
 

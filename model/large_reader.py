@@ -25,7 +25,7 @@ from model.precision import mixed_precision
 from model.protocol import OFFICIAL
 from model.reading import ReaderSettings
 from model.records import CLASSES
-from model.steps import Run, run_of, run_parser
+from model.steps import Run, measure_from_command_line
 from model.tokens import WordTokenizer
 from model.train_text import whole_item
 
@@ -111,12 +111,5 @@ def fit(corpus: Corpus, kit: LargeKit, seed: int) -> LargeReader:
     return kit.reader
 
 
-def main() -> None:
-    parser = run_parser(__doc__)
-    parser.add_argument("--summary", type=Path, required=True, help="the file of figures")
-    args = parser.parse_args()
-    measure(run_of(args), args.summary)
-
-
 if __name__ == "__main__":
-    main()
+    measure_from_command_line(__doc__, measure)

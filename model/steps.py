@@ -107,6 +107,14 @@ def run_parser(description: str | None) -> ArgumentParser:
     return parser
 
 
+def measure_from_command_line(description: str | None, measure: Callable[[Run, Path], None]) -> None:
+    """Train what is missing and put what `measure` finds into the file of figures, as the command line says."""
+    parser = run_parser(description)
+    parser.add_argument("--summary", type=Path, required=True, help="the file of figures")
+    args = parser.parse_args()
+    measure(run_of(args), args.summary)
+
+
 def run_of(args: Namespace) -> Run:
     """Return the run that such a command line asks for, its cache made and torch's threads set."""
     torch.set_num_threads(args.threads)

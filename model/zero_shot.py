@@ -16,7 +16,7 @@ from model.corpus import load_corpus
 from model.heads import apply_fusion
 from model.measures import classification
 from model.protocol import read_rationales
-from model.steps import Run, fit_text_stages, make_kit, run_of, run_parser
+from model.steps import Run, fit_text_stages, make_kit, measure_from_command_line
 
 CRISISMMD_EVENTS = frozenset({"hurricane_harvey_2017", "hurricane_irma_2017", "hurricane_maria_2017"})
 MEASURES = ("macro_f1", "accuracy")
@@ -47,12 +47,5 @@ def measure(run: Run, path: Path) -> None:
             print(f"{key} {scores[name]:.3f}")
 
 
-def main() -> None:
-    parser = run_parser(__doc__)
-    parser.add_argument("--summary", type=Path, required=True, help="the file of figures")
-    args = parser.parse_args()
-    measure(run_of(args), args.summary)
-
-
 if __name__ == "__main__":
-    main()
+    measure_from_command_line(__doc__, measure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -16,8 +16,6 @@ from stream.errors import BrokerUnavailable, InvalidAddress
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-SECURITY_PROTOCOLS: Final = get_args(SecurityProtocol)
-SASL_MECHANISMS: Final = get_args(SaslMechanism)
 
 _ASK_S: Final = 2.0
 

@@ -30,7 +30,7 @@ class BrokerUnavailable(StreamError):
 
 
 class InvalidAddress(StreamError):
-    """An address from which no client can be made."""
+    """An address, or certificates that go with it, from which no client can be made."""
 
 
 class RecordTooLarge(StreamError):

@@ -39,6 +39,7 @@ class ImagePool:
     def __init__(
         self, *, n_processes: int, timeout_s: float, edge: int, max_pixels: int, folder: Path | None, max_bytes: int
     ) -> None:
+        self.n_processes = n_processes
         self._timeout_s = timeout_s
         self._memory_bytes = max_pixels * BYTES_PER_PIXEL + _SPARE_BYTES
         self._work = partial(_work, edge=edge, max_pixels=max_pixels, folder=folder, max_bytes=max_bytes)

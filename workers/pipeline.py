@@ -146,7 +146,6 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             max_record_bytes=settings.max_record_bytes,
             on_fatal=on_fatal,
             is_in_flight=self.intake.is_in_flight,
-            n_decoders=settings.image_processes,
             has_room=self._has_room,
             reliefs=lambda: self.load.reliefs,
         )

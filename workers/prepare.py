@@ -45,7 +45,6 @@ class PrepareStage:
         on_fatal: Callable[[BaseException], None],
         is_in_flight: Callable[[Origin], bool] = lambda origin: False,
         forward_decoded: Callable[[Waiting[Job], Job], Awaitable[None]] | None = None,
-        n_decoders: int = 1,
         has_room: Callable[[bool], bool] = lambda urgent: True,
         reliefs: Callable[[], Reliefs] = Reliefs,
     ) -> None:
@@ -62,7 +61,7 @@ class PrepareStage:
         self._room = room
         self._forward = forward
         self._forward_decoded = forward_decoded or self._leave_and_forward
-        self._decoders = asyncio.Semaphore(n_decoders)
+        self._decoders = asyncio.Semaphore(images.n_processes)
         self._undecoded: dict[int, _Read] = {}  # by their numbers in the room
         self._max_record_bytes = max_record_bytes
         self._on_fatal = on_fatal

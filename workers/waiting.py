@@ -94,6 +94,7 @@ class WaitingRoom(Generic[T]):
         waiting.taken = True
         self._queues[_UNDECODED].n -= 1
         self._decoding.add(waiting.number)
+        self._forget_taken()
 
     def add_decoded(self, waiting: Waiting[T], post: T, now_s: float) -> None:
         """Let a post in again, in its old place; what was or will be found of its urgency holds."""
@@ -223,6 +224,10 @@ class WaitingRoom(Generic[T]):
             self._n_rated -= waiting.rated
         self._n_taken += len(some)
         queue.n -= len(some)
+        self._forget_taken()
+
+    def _forget_taken(self) -> None:
+        """Keep none that nobody will rate: a room without triage, or without batches, would never let them go."""
         while self._unrated and self._unrated[0].taken:
             self._unrated.popleft()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from dataclasses import dataclass
 
 from workers.waiting import Shape, WaitingRoom
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Item:
     """A post as the room sees it."""
 
@@ -254,3 +256,20 @@ def test_post_that_leaves_instead_of_being_decoded_holds_up_no_other() -> None:
     assert len(waiting) == 1
     assert decode_next(waiting) == 1
     assert (take(waiting, 9), len(waiting)) == ([1], 0)
+
+
+def test_room_holds_no_post_that_left_it() -> None:
+    """Where pictures are only decoded nobody rates, and no batch is taken."""
+    waiting = room()
+    items = [Item(number=number, kind="image") for number in range(50)]
+    held = [weakref.ref(item) for item in items]
+    while items:
+        let_in_undecoded(waiting, items.pop())
+        one = waiting.to_decode(0.0)
+        assert one is not None
+        waiting.take_to_decode(one)
+        waiting.leave(one)
+    del one
+    assert waiting.to_decode(0.0) is None  # what it looked at last it forgets when it looks again
+    gc.collect()
+    assert [ref for ref in held if ref() is not None] == []

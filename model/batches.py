@@ -16,11 +16,15 @@ REPLAYED_STEP = 16  # what is replayed on a GPU comes in lengths that are multip
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenItem:
-    """One encoded text; `targets` are the rationale labels of its tokens, None where nobody marked any."""
+    """One encoded text; `targets` are the rationale labels of its tokens, None where nobody marked any.
+
+    `soft_labels` are a teacher's class probabilities; empty where none was asked.
+    """
 
     input_ids: list[int]
     label: int
     targets: list[float] | None = None
+    soft_labels: tuple[float, ...] = ()
     weight: float = 1.0
 
 
@@ -29,6 +33,7 @@ class TokenBatch:
     input_ids: Tensor  # (B, T)
     attention_mask: Tensor  # (B, T) bool
     labels: Tensor  # (B,)
+    soft_labels: Tensor | None  # (B, C), rows of zeros where no teacher was asked; None: it was asked for none of them
     targets: Tensor  # (B, T)
     token_mask: Tensor  # (B, T) bool: real, unspecial tokens of marked texts
     weights: Tensor  # (B,)
@@ -59,10 +64,14 @@ def collate(items: Sequence[TokenItem], pad_id: int = 0) -> TokenBatch:
     input_ids = torch.full((B, T), pad_id)
     attention_mask = torch.zeros(B, T, dtype=torch.bool)
     targets, token_mask = torch.zeros(B, T), torch.zeros(B, T, dtype=torch.bool)
+    C = max(len(item.soft_labels) for item in items)
+    soft_labels = torch.zeros(B, C) if C else None
     for row, item in enumerate(items):
         n = len(item.input_ids)
         input_ids[row, :n] = torch.tensor(item.input_ids)
         attention_mask[row, :n] = True
+        if soft_labels is not None and item.soft_labels:
+            soft_labels[row] = torch.tensor(item.soft_labels)
         if item.targets is not None:
             targets[row, :n] = torch.tensor(item.targets)
             token_mask[row, 1 : n - 1] = True
@@ -70,6 +79,7 @@ def collate(items: Sequence[TokenItem], pad_id: int = 0) -> TokenBatch:
         input_ids=input_ids,
         attention_mask=attention_mask,
         labels=torch.tensor([item.label for item in items]),
+        soft_labels=soft_labels,
         targets=targets,
         token_mask=token_mask,
         weights=torch.tensor([item.weight for item in items]),

@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from model.batches import TokenBatch, TokenItem, batches
 from model.encoders import Embeddings
-from model.losses import rationale_loss
+from model.losses import distillation_loss, rationale_loss
 from model.network import TextDecider, TextSelector
 from model.precision import mixed_precision
 from model.text_kit import Embed
 
 _LABEL_SMOOTHING = 0.05
+_SOFT_SHARE = 0.7  # of the class loss, where a teacher was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,8 @@ def _weighted_class_loss(class_logits: Tensor, batch: TokenBatch, weights: Tenso
     terms = nn.functional.cross_entropy(
         class_logits, batch.labels, weight=weights, label_smoothing=_LABEL_SMOOTHING, reduction="none"
     )
+    if batch.soft_labels is not None:
+        terms = distillation_loss(terms, class_logits, batch.soft_labels, _SOFT_SHARE)
     return (terms * batch.weights).mean()
 
 

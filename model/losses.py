@@ -31,6 +31,16 @@ def class_loss(
     return F.cross_entropy(class_logits[known], labels[known], weight=class_weights, label_smoothing=label_smoothing)
 
 
+def distillation_loss(hard_terms: Tensor, class_logits: Tensor, soft_labels: Tensor, soft_share: float) -> Tensor:
+    """Per row, (1 - s) of its own loss (B,) and s of the cross-entropy with a teacher's probabilities (B, C).
+
+    Rows whose soft labels are all zero have no teacher: their own loss stays as it is (Hinton et al. 2015, at T = 1).
+    """
+    soft_terms = -(soft_labels * class_logits.log_softmax(1)).sum(1)
+    share = soft_share * soft_labels.sum(1)
+    return (1 - share) * hard_terms + share * soft_terms
+
+
 def contrastive_loss(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
     """Symmetric InfoNCE over matching rows of two (B, E) sets of vectors."""
     logits = F.normalize(left, dim=1) @ F.normalize(right, dim=1).T * scale  # (B, B)

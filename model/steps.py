@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model import checkpoint, crossval, data, image_reading, pretrained, protocol, reading, train_image, train_text
+from model import (
+    checkpoint,
+    crossval,
+    data,
+    image_reading,
+    pretrained,
+    protocol,
+    reading,
+    teacher,
+    train_image,
+    train_text,
+)
 from model.config import ImageConfig, SelectionConfig, TextConfig
 from model.corpus import Corpus, tables
 from model.encoders import Embeddings
@@ -20,9 +31,11 @@ from model.errors import ModelError
 from model.evidence import decisive_words
 from model.image_reading import TowerSettings
 from model.int8 import to_int8
+from model.masked_texts import MaskedText, Teach
 from model.network import ImageSelector, TextDecider, TextSelector
 from model.reading import ReaderSettings
 from model.records import CLASSES
+from model.teacher import LargeKit
 from model.text_kit import TextKit, Texts
 from model.train_text import RECIPE, SelectorLosses
 from model.vision import VisionTower
@@ -123,21 +136,46 @@ def run_of(args: Namespace) -> Run:
     return run
 
 
-def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit) -> Texts:
-    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts."""
-    reader = fit_reader(run, corpus, kit)
+def fit_text_stages(run: Run, corpus: Corpus, kit: TextKit, *, taught: bool = True) -> Texts:
+    """Both text stages; a reader comes first, which says what evidence is and from which stage 2 starts.
+
+    Unless `taught`, they learn from the labels alone, without a teacher.
+    """
+    reader = fit_reader(run, corpus, kit, taught=taught)
     selector = fit_selector(run, corpus, kit, reader)
     decider = TextDecider(kit.config, len(CLASSES))
-    run.trained(
-        "text_decider", decider, lambda: train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed)
-    )
+    teach = teach_from(run, corpus, "taught_rationales") if taught else None
+
+    def fit() -> TextDecider:
+        return train_text.fit_text_decider(corpus, stored(kit), selector, reader, run.seed, teach)
+
+    run.trained("text_decider", decider, fit)
     return Texts(kit=stored(kit), reader=reader, selector=selector, decider=decider)
 
 
-def fit_reader(run: Run, corpus: Corpus, kit: TextKit) -> TextDecider:
+def fit_teacher(run: Run, corpus: Corpus) -> LargeKit:
+    """The large reader from which the shipped one learns."""
+    torch.manual_seed(run.seed)
+    kit = teacher.make_kit(pretrained.mpnet_folder(run.weights))
+    run.trained("teacher", kit.reader, lambda: teacher.fit(corpus, kit, run.seed))
+    return kit
+
+
+def teach_from(run: Run, corpus: Corpus, name: str) -> Teach:
+    """Asks the teacher for soft labels, once; they are cached under the name."""
+
+    def teach(texts: Sequence[MaskedText]) -> Tensor:
+        made = run.cached(name, lambda: {"probs": teacher.read(texts, fit_teacher(run, corpus)).exp()})
+        return made["probs"]
+
+    return teach
+
+
+def fit_reader(run: Run, corpus: Corpus, kit: TextKit, *, taught: bool = True) -> TextDecider:
     """The class model of whole texts and of any part of them."""
     reader = TextDecider(kit.config, len(CLASSES))
-    run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed))
+    teach = teach_from(run, corpus, "taught_texts") if taught else None
+    run.trained("text_reader", reader, lambda: reading.fit_reader(corpus, kit, run.weights, READER, run.seed, teach))
     return reader
 
 

@@ -15,7 +15,7 @@ _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _USER = re.compile(r"(?<!\w)@\w+")
 _MARKED = re.compile(r"[&@#\uff03]|https?://|www\.", re.IGNORECASE)  # most words are not, and need none of the others
 _HASHTAG = re.compile(r"[#\uff03](\w+)")
-_CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^A-Za-z\d_]+")
+_CAMEL = re.compile(r"A+(?=Aa)|A?a+|A+|1+|-+")  # over the kinds of a hashtag's characters, see `_kind`
 _LOWER_WORD = re.compile(r"[a-z]+")
 
 URL_FORM, USER_FORM = "http", "user"
@@ -101,10 +101,20 @@ def _plain(form: str, segmenter: Segmenter) -> tuple[str, str]:
 
 def _tag_words(tag: str, segmenter: Segmenter) -> list[str]:
     parts: list[str] = []
-    for part in _CAMEL.findall(tag):
+    for match in _CAMEL.finditer("".join(map(_kind, tag))):
+        part = tag[slice(*match.span())]
         lower = part.lower()
         parts += segmenter.split(lower) if _LOWER_WORD.fullmatch(lower) else [part]
     return parts
+
+
+def _kind(char: str) -> str:
+    """`A` for an upper-case letter, `a` for a lower-case one, `1` for a digit, `_` itself, else `-`; any script."""
+    if char.isupper():
+        return "A"
+    if char.islower():
+        return "a"
+    return "1" if char.isdecimal() else "_" if char == "_" else "-"
 
 
 def _is_content(char: str) -> bool:

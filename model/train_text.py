@@ -17,11 +17,12 @@ from model.batches import TokenItem, batches
 from model.corpus import Corpus, sample
 from model.data import RationaleRow, TextRow
 from model.fit_text import FitSettings
+from model.masked_texts import MaskedText, Teach, encode, whole
 from model.network import TextDecider, TextSelector
 from model.precision import mixed_precision
 from model.selection import best_piece, choose_words
 from model.text import Word
-from model.text_kit import ReadingKit, TextKit
+from model.text_kit import TextKit
 from model.tokens import WordTokenizer
 
 # mean near one; affected_individuals has 71 of 6,126 rows
@@ -73,7 +74,7 @@ def fit_text_selector(
     selector.encoder.load_state_dict(reader.encoder.state_dict())
     selector.class_head.load_state_dict(reader.class_head.state_dict())
     marked = [marked_item(row, kit, 0.4) for row in corpus.nepal]
-    items = [whole_item(row, kit) for row in corpus.train] + marked
+    items = encode(whole(corpus.train), kit) + marked
     settings = FitSettings(
         n_epochs=1,
         batch_size=24,
@@ -105,28 +106,27 @@ def evidence_items(
 
 
 def fit_text_decider(
-    corpus: Corpus, kit: TextKit, selector: TextSelector, reader: TextDecider, seed: int
+    corpus: Corpus, kit: TextKit, selector: TextSelector, reader: TextDecider, seed: int, teach: Teach | None = None
 ) -> TextDecider:
     """The reader, taught to decide from the selector's rationales; some whole posts keep it honest on both."""
     torch.manual_seed(seed)
     decider = copy.deepcopy(reader)
-    own = masked_items(corpus.train, kit, selector)
-    rest = masked_items(sample(corpus.disagreed, 4_500, seed), kit, selector, 0.4)
-    whole = [whole_item(row, kit) for row in sample(corpus.train, 2_000, seed)]
+    texts = rationales(corpus.train, kit, selector)
+    texts += rationales(sample(corpus.disagreed, 4_500, seed), kit, selector, 0.4)
+    texts += whole(sample(corpus.train, 2_000, seed))
+    items = encode(texts, kit, None if teach is None else teach(texts))
     settings = FitSettings(n_epochs=2, batch_size=24, learning_rate=8e-5, seed=seed)
-    fit_text.fit_decider(decider, kit.embeddings, [*own, *rest, *whole], settings, CLASS_WEIGHTS)
+    fit_text.fit_decider(decider, kit.embeddings, items, settings, CLASS_WEIGHTS)
     return decider
 
 
-def masked_items(rows: Sequence[TextRow], kit: TextKit, selector: TextSelector, weight: float = 1.0) -> list[TokenItem]:
+def rationales(rows: Sequence[TextRow], kit: TextKit, selector: TextSelector, weight: float = 1.0) -> list[MaskedText]:
     """Each post with only its selected words left; posts without a selectable word are dropped."""
-    items: list[TokenItem] = []
-    for row, (words, scores) in zip(rows, score_words([row.text for row in rows], kit, selector), strict=True):
-        chosen = choose_words(words, scores, kit.selection)
-        if chosen:
-            tokens = kit.tokenizer.encode_selected(words, chosen)
-            items.append(TokenItem(input_ids=tokens.input_ids, label=row.label, weight=weight))
-    return items
+    scored = score_words([row.text for row in rows], kit, selector)
+    chosen = [choose_words(words, scores, kit.selection) for words, scores in scored]
+    return [
+        MaskedText(row=row, kept=tuple(kept), weight=weight) for row, kept in zip(rows, chosen, strict=True) if kept
+    ]
 
 
 @torch.inference_mode()
@@ -156,12 +156,6 @@ def marked_words(row: RationaleRow, words: Sequence[Word]) -> list[bool]:
         overlap = sum(max(0, min(word.end, end) - max(word.start, start)) for start, end in row.spans)
         marked.append(word.selectable and 2 * overlap > word.end - word.start)
     return marked
-
-
-def whole_item(row: TextRow, kit: ReadingKit, weight: float = 1.0) -> TokenItem:
-    """A post as it is."""
-    tokens = kit.tokenizer.encode(kit.tokenizer.split(row.text))
-    return TokenItem(input_ids=tokens.input_ids, label=row.label, weight=weight)
 
 
 def marked_item(row: RationaleRow, kit: TextKit, weight: float) -> TokenItem:

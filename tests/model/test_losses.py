@@ -9,6 +9,7 @@ from model.losses import (
     class_loss,
     class_weights,
     contrastive_loss,
+    distillation_loss,
     late_interaction_loss,
     rationale_loss,
     weighted_rationale_loss,
@@ -35,6 +36,18 @@ def test_class_loss_skips_unknown_labels() -> None:
     logits = torch.tensor([[0.0, 0.0], [5.0, -5.0]])
     assert class_loss(logits, torch.tensor([1, -1])).item() == pytest.approx(LOG_2, rel=1e-6)
     assert class_loss(logits, torch.tensor([-1, -1])).item() == 0.0
+
+
+def test_distillation_loss_mixes_where_there_is_a_teacher() -> None:
+    """Even logits: any teacher's cross-entropy is ln 2. Sharper ones: 0.25 and 0.75 of two known logarithms."""
+    logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0], [math.log(3.0), 0.0]])
+    soft = torch.tensor([[0.9, 0.1], [0.25, 0.75], [0.0, 0.0]])
+    hard = torch.tensor([1.0, 2.0, 3.0])
+
+    made = distillation_loss(hard, logits, soft, 0.7)
+
+    second = -(0.25 * math.log(0.75) + 0.75 * math.log(0.25))
+    torch.testing.assert_close(made, torch.tensor([0.3 + 0.7 * math.log(2), 0.6 + 0.7 * second, 3.0]))
 
 
 def test_contrastive_loss_of_orthogonal_matches() -> None:

@@ -70,6 +70,10 @@ def test_predicted_spans_cut_the_original_at_word_borders(tiny: RationaleClassif
         ("#PrayForPuertoRico", "pray for puerto rico"),
         ("#xyzzyqq", "xyzzyqq"),
         ("(#Help)", "( help )"),
+        ("#M\u00e9xicoSismo2017", "M\u00e9xico sismo 2017"),
+        ("#\u0141\u00d3D\u0179Flood", "\u0141\u00d3D\u0179 flood"),
+        ("#\u041f\u043e\u0442\u043e\u043f", "\u041f\u043e\u0442\u043e\u043f"),
+        ("#\u6d2a\u6c34_2020", "\u6d2a\u6c34 2020"),
     ],
 )
 def test_hashtags_are_split_into_known_words(tag: str, form: str) -> None:

@@ -1,4 +1,4 @@
-"""Fills the README's generated parts from the code and from result files; writes nothing else.
+"""Fills the generated parts of the README and of the page of figures from code and result files; writes nothing else.
 
 python -m deploy.readme [--check]
 """
@@ -25,6 +25,7 @@ from workers.settings import SHIPPED_CHECKPOINT
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
+FIGURES: Final = ROOT / "model" / "results" / "README.md"
 BENCH: Final = ROOT / "tests" / "bench" / "results"
 
 _PART = re.compile(r"(<!-- begin:(?P<name>[a-z]+) -->\n).*?(<!-- end:(?P=name) -->)", re.DOTALL)
@@ -52,15 +53,18 @@ def metrics_table() -> str:
     return "\n".join(rows)
 
 
-def model_table() -> str:
-    """Return the figures of `model/results`, which `sitrep evaluate`, trainings and the ablations wrote."""
+def goals_table() -> str:
+    """Return the classifier's goals and what was reached."""
+    return tables.goals_table(summary.read(FIGURES.with_name("summary.json")))
 
-    def found(name: str, read: Callable[[Path], tables.Figures] = summary.read) -> tables.Figures:
-        path = ROOT / "model" / "results" / name
-        return read(path) if path.exists() else {}
 
-    other_runs = [summary.read(path) for path in sorted((ROOT / "model" / "results").glob("run-*.json"))]
-    return tables.model_table(found("summary.json"), found("ablations.json", summary.load), other_runs)
+def figures_tables() -> str:
+    """Return all figures of `model/results`, which `sitrep evaluate`, trainings and the ablations wrote."""
+    folder = FIGURES.parent
+    other_runs = [summary.read(path) for path in sorted(folder.glob("run-*.json"))]
+    return tables.model_table(
+        summary.read(folder / "summary.json"), summary.load(folder / "ablations.json"), other_runs
+    )
 
 
 def replay_table() -> str:
@@ -136,7 +140,8 @@ def gpu_table() -> str:
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "metrics": metrics_table,
-    "model": model_table,
+    "goals": goals_table,
+    "figures": figures_tables,
     "replay": replay_table,
     "chaos": chaos_table,
     "overload": overload_table,
@@ -147,7 +152,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
 
 
 def filled(text: str) -> str:
-    """Return the README with its generated parts made anew."""
+    """Return the page with its generated parts made anew."""
 
     def part(match: re.Match[str]) -> str:
         return f"{match[1]}{PARTS[match['name']]()}\n{match[3]}"
@@ -156,16 +161,17 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Write the README, or with `--check` exit 1 when it is not what the code and results say."""
+    """Write both pages, or with `--check` exit 1 when one is not what the code and results say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when the README is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when a page is out of date")
     args = parser.parse_args()
-    text = README.read_text("utf-8")
-    wanted = filled(text)
-    if args.check and wanted != text:
-        sys.exit("README.md is out of date: run `make readme`")
-    if not args.check:
-        README.write_text(wanted, "utf-8")
+    for page in (README, FIGURES):
+        text = page.read_text("utf-8")
+        wanted = filled(text)
+        if args.check and wanted != text:
+            sys.exit(f"{page.relative_to(ROOT)} is out of date: run `make readme`")
+        if not args.check:
+            page.write_text(wanted, "utf-8")
 
 
 def _quality() -> str:

@@ -1,4 +1,4 @@
-"""Renders the measured figures as the Markdown that the README includes; computes none."""
+"""Renders the measured figures as the Markdown that README and model cards include; computes none."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ _CLASS_F1 = "rationale_only.f1."
 _VERDICTS = {True: "reached", False: "**missed**", None: ""}
 
 
+def goals_table(figures: Figures) -> str:
+    """Goals and what was reached; how each was measured comes last."""
+    protocols: dict[str, int] = {}
+    return _joined([_goals(figures, protocols)], protocols)
+
+
 def model_table(figures: Figures, ablations: Figures, other_runs: Sequence[Figures]) -> str:
     """Goals and what was reached, other figures, by class, tower, kind of pixels, run of the whole training; ablations.
 
@@ -32,8 +38,12 @@ def model_table(figures: Figures, ablations: Figures, other_runs: Sequence[Figur
         _runs(figures, other_runs, protocols),
         _ablations(ablations, protocols),
     ]
-    parts.append("\n".join(f"{number}. {protocol}" for protocol, number in protocols.items()))
-    return "\n\n".join(part for part in parts if part) or "Nothing has been measured yet."
+    return _joined(parts, protocols)
+
+
+def _joined(parts: Sequence[str], protocols: Mapping[str, int]) -> str:
+    hows = "\n".join(f"{number}. {protocol}" for protocol, number in protocols.items())
+    return "\n\n".join(part for part in (*parts, hows) if part) or "Nothing has been measured yet."
 
 
 def _goals(figures: Figures, protocols: dict[str, int]) -> str:

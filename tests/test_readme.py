@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import EmbeddedServices, embedded, free_port
-from deploy.readme import filled
+from deploy.readme import FIGURES, filled
 from deploy.sample_posts import SAMPLES_FOLDER
 from tests.model.joint.archive_layout import make_archive
 
@@ -30,14 +30,16 @@ SITREP = [sys.executable, "-m", "deploy.cli"]
 
 def test_generated_parts_are_current() -> None:
     """`make readme` would change nothing."""
-    assert filled(README) == README
+    for page in (README, FIGURES.read_text("utf-8")):
+        assert filled(page) == page
 
 
 def test_links_and_pictures_exist() -> None:
     """Each relative link leads somewhere."""
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    for page, folder in ((README, ROOT), (FIGURES.read_text("utf-8"), FIGURES.parent)):
+        targets = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page)
+        assert targets
+        assert [target for target in targets if not (folder / target).exists()] == []
 
 
 def test_make_targets_exist() -> None:

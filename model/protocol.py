@@ -25,6 +25,7 @@ FOLDS = (
     "official test rows with pixels, 5 grouped stratified folds (seed 0), each predicted by heads fitted on the others;"
     " encoders never saw a test row; runs differ in the seed of image head and fusion, encoders are one run"
 )
+WHOLE = f"MPNet (the teacher) on whole texts, CLIP's whole tower on whole pictures, neither of which ships: {FOLDS}"
 OFFICIAL = (
     "text only, official train split, with HumAID tweets and CrisisMMD's own outside the agreed split (the TF-IDF"
     " baseline without them), to official test split, calibrated on the official dev split"
@@ -42,6 +43,14 @@ _SCORES = ("macro_f1", "accuracy", "weighted_f1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """Whole test posts and whole dev texts, as the largest models here see them."""
+
+    view: View
+    text_dev: Tensor  # (N, C) log-probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """One figure, a run for each seed; `key` is the summary's."""
 
@@ -51,16 +60,21 @@ class Measured:
 
 
 def write_figures(
-    path: Path, corpus: Corpus, texts: Texts, system: Views, dual: Views, whole: View, n_seeds: int
+    path: Path, corpus: Corpus, texts: Texts, system: Views, dual: Views, whole: Whole, n_seeds: int
 ) -> None:
     """Puts the system's figures, those of the larger tower in its place, and those without a rationale in the file.
 
     Beside it goes a reliability plot of the held-out probabilities of the first seed.
     """
     runs = _runs(system, n_seeds)
-    rows = [*system_figures(system, runs), *whole_figures(system, whole, corpus, texts, n_seeds)]
+    rows = system_figures(system, runs)
     rows += gap_figures(rows, dual, n_seeds)
     for one in rows:
+        summary.add(path, one.key, one.runs, one.rows, FOLDS)
+    for one in whole_figures(system, whole, n_seeds):
+        summary.add(path, one.key, one.runs, one.rows, WHOLE)
+    baseline = system.baseline.exp().numpy()
+    for one in _scores("unconstrained", system.labels.numpy(), [baseline], ".tfidf_text_only"):
         summary.add(path, one.key, one.runs, one.rows, FOLDS)
     for one in official_figures(corpus, texts):
         summary.add(path, one.key, one.runs, one.rows, OFFICIAL)
@@ -90,17 +104,15 @@ def system_figures(views: Views, runs: Sequence[Mapping[str, Probs]]) -> list[Me
     ]
 
 
-def whole_figures(views: Views, whole: View, corpus: Corpus, texts: Texts, n_seeds: int) -> list[Measured]:
-    """Without any rationale: a head of its own on whole images, the reader on whole texts, and the linear baseline."""
-    labels = views.labels.numpy()
-    shown = replace(views, rationale=whole, full=whole, removed=whole)
-    runs = _runs(shown, n_seeds)
-    text_fusion = crossval.fit_text_fusion(read_whole(corpus.dev, texts), views.dev_labels)
+def whole_figures(views: Views, whole: Whole, n_seeds: int) -> list[Measured]:
+    """Without any rationale: a head of its own on whole images, and a reader of whole texts."""
+    labels, view = views.labels.numpy(), whole.view
+    runs = _runs(replace(views, rationale=view, full=view, removed=view), n_seeds)
+    text_fusion = crossval.fit_text_fusion(whole.text_dev, views.dev_labels)
     return [
         *_by_pixels("unconstrained", views, [run["rationale"] for run in runs]),
         *_scores("unconstrained", labels, [run["image"] for run in runs], ".image_only"),
-        *_scores("unconstrained", labels, [apply_fusion(text_fusion, whole.text, None)], ".text_only"),
-        *_scores("unconstrained", labels, [views.baseline.exp().numpy()], ".tfidf_text_only"),
+        *_scores("unconstrained", labels, [apply_fusion(text_fusion, view.text, None)], ".text_only"),
     ]
 
 

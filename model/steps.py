@@ -31,7 +31,7 @@ from model.errors import ModelError
 from model.evidence import decisive_words
 from model.image_reading import TowerSettings
 from model.int8 import to_int8
-from model.masked_texts import MaskedText, Teach
+from model.masked_texts import MaskedText, Teach, whole
 from model.network import ImageSelector, TextDecider, TextSelector
 from model.reading import ReaderSettings
 from model.records import CLASSES
@@ -319,11 +319,13 @@ def whole_features(run: Run, corpus: Corpus) -> Tensor:
     return run.cached("whole_features", encode)["features"]
 
 
-def whole_view(run: Run, corpus: Corpus, texts: Texts) -> crossval.View:
-    """Whole test images as CLIP's whole tower sees them and whole test texts as the reader does."""
+def whole_posts(run: Run, corpus: Corpus) -> protocol.Whole:
+    """Whole test images as CLIP's whole tower sees them, whole test and dev texts as the teacher does."""
     features = whole_features(run, corpus).float()
     test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
     other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
     rows = [data.TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in corpus.images]
-    text = protocol.read_whole([rows[k] for k in test], texts)
-    return crossval.View(text=text, features=features[test], other_features=features[other])
+    kit = fit_teacher(run, corpus)
+    text, text_dev = (teacher.read(whole(some), kit) for some in ([rows[k] for k in test], corpus.dev))
+    view = crossval.View(text=text, features=features[test], other_features=features[other])
+    return protocol.Whole(view=view, text_dev=text_dev)

@@ -23,7 +23,7 @@ from model.tables import Figures
 from model.text_kit import Texts
 from model.vision import VisionTower
 
-RELEASE = "2.2.0"
+RELEASE = "2.3.0"
 HELD_OUT_FOLD = 0
 _ALERT_PRECISION = 0.9
 
@@ -45,7 +45,7 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     views = {name: crossval.views(run, name, corpus, served, tower, masks, IMAGE) for name, tower in towers.items()}
     (out / "results").mkdir(exist_ok=True)
     path = out / "results" / "summary.json"
-    whole = steps.whole_view(run, corpus, texts)
+    whole = steps.whole_posts(run, corpus)
     protocol.write_figures(path, corpus, texts, views[COMPACT], views[DUAL], whole, n_head_seeds)
     held_out = crossval.fold_ids(views[COMPACT], HELD_OUT_FOLD)
     (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")

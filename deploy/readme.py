@@ -61,10 +61,8 @@ def goals_table() -> str:
 def figures_tables() -> str:
     """Return all figures of `model/results`, which `sitrep evaluate`, trainings and the ablations wrote."""
     folder = FIGURES.parent
-    other_runs = [summary.read(path) for path in sorted(folder.glob("run-*.json"))]
-    return tables.model_table(
-        summary.read(folder / "summary.json"), summary.load(folder / "ablations.json"), other_runs
-    )
+    untaught = [summary.read(path) for path in sorted(folder.glob("untaught-*.json"))]
+    return tables.model_table(summary.read(folder / "summary.json"), summary.load(folder / "ablations.json"), untaught)
 
 
 def replay_table() -> str:

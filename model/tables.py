@@ -23,19 +23,20 @@ def goals_table(figures: Figures) -> str:
     return _joined([_goals(figures, protocols)], protocols)
 
 
-def model_table(figures: Figures, ablations: Figures, other_runs: Sequence[Figures]) -> str:
-    """Goals and what was reached, other figures, by class, tower, kind of pixels, run of the whole training; ablations.
+def model_table(figures: Figures, ablations: Figures, untaught: Sequence[Figures]) -> str:
+    """Goals and what was reached, other figures, by class, tower, kind of pixels, with a teacher or without; ablations.
 
-    How each was measured comes last. Protocols are numbered in the order in which they come up and spelt out once.
+    `untaught` are figures of at least two trainings without a teacher, or none. How each was measured comes last:
+    protocols are numbered in the order in which they come up and spelt out once.
     """
     protocols: dict[str, int] = {}
     parts = [
         _goals(figures, protocols),
         _others(figures, protocols),
-        _classes(figures, other_runs, protocols),
+        _classes(figures, untaught, protocols),
         _dual(figures, protocols),
         _pixels(figures, protocols),
-        _runs(figures, other_runs, protocols),
+        _untaught(figures, untaught, protocols),
         _ablations(ablations, protocols),
     ]
     return _joined(parts, protocols)
@@ -65,22 +66,17 @@ def _others(figures: Figures, protocols: dict[str, int]) -> str:
     return _table("also measured | measured | runs | rows | how", rows)
 
 
-def _classes(figures: Figures, other_runs: Sequence[Figures], protocols: dict[str, int]) -> str:
-    """F1 of each class, of every training whose file has it."""
-    titles = _training_titles(len(other_runs)) if other_runs else ["measured"]
-    trainings = {
-        title: {key: run[key] for key in run if key.startswith(_CLASS_F1) and not key.endswith(DUAL)}
-        for title, run in zip(titles, (figures, *other_runs), strict=True)
-    }
-    trainings = {title: found for title, found in trainings.items() if found}
+def _classes(figures: Figures, untaught: Sequence[Figures], protocols: dict[str, int]) -> str:
+    """F1 of each class, beside the mean of those trainings without a teacher whose file has it."""
+    keys = [key for key in figures if key.startswith(_CLASS_F1) and not key.endswith(DUAL)]
+    others = [run for run in untaught if keys and all(key in run for key in keys)]
     rows: list[str] = []
-    for key in _unique(key for found in trainings.values() for key in found):
-        cells = [_value(found[key]) if key in found else "" for found in trainings.values()]
-        about = next(_about(found[key], protocols) for found in trainings.values() if key in found)
-        rows.append(f"`{key.removeprefix(_CLASS_F1)}` | {' | '.join(cells)} | {about}")
-    return _table(
-        " | ".join(["F1 of the class, decided from rationales alone", *trainings, "runs", "rows", "how"]), rows
-    )
+    for key in keys:
+        means = [run[key]["mean"] for run in others]
+        cells = [_value(figures[key]), *([f"{statistics.mean(means):.3f}"] if means else [])]
+        rows.append(f"`{key.removeprefix(_CLASS_F1)}` | {' | '.join(cells)} | {_about(figures[key], protocols)}")
+    titles = ["measured", *([f"mean of {len(others)} trainings without a teacher"] if others else [])]
+    return _table(" | ".join(["F1 of the class, decided from rationales alone", *titles, "runs", "rows", "how"]), rows)
 
 
 def _dual(figures: Figures, protocols: dict[str, int]) -> str:
@@ -105,19 +101,21 @@ def _pixels(figures: Figures, protocols: dict[str, int]) -> str:
     return _table("figure | original pixels | restored pixels | rows | how", rows)
 
 
-def _runs(figures: Figures, other_runs: Sequence[Figures], protocols: dict[str, int]) -> str:
-    """The same recipe run again from nothing, encoders and all, and the spread of those runs' means."""
-    if not other_runs:
+def _untaught(figures: Figures, untaught: Sequence[Figures], protocols: dict[str, int]) -> str:
+    """The shipped training beside those without a teacher, each from nothing: what is measured alike of all."""
+    if not untaught:
         return ""
     rows: list[str] = []
     for figure in FIGURES:
-        found = [run[figure.key] for run in (figures, *other_runs) if figure.key in run]
-        if len(found) == 1 + len(other_runs):
-            means = [one["mean"] for one in found]
-            cells = [*map(_value, found), f"{statistics.mean(means):.3f} ± {statistics.stdev(means):.3f}"]
-            rows.append(f"{figure.title} | {' | '.join(cells)} | {_about(found[-1], protocols)}")
-    titles = [*_training_titles(len(other_runs)), "of all trainings"]
-    return _table(" | ".join(["figure", *titles, "runs in each", "rows", "how"]), rows)
+        found = [run[figure.key] for run in (figures, *untaught) if figure.key in run]
+        if len(found) == 1 + len(untaught) and len({one["protocol"] for one in found}) == 1:
+            means = [one["mean"] for one in found[1:]]
+            spread = (
+                f"{statistics.mean(means):.3f} ± {statistics.stdev(means):.3f} | {min(means):.3f} to {max(means):.3f}"
+            )
+            rows.append(f"{figure.title} | {_value(found[0])} | {spread} | {_about(found[-1], protocols)}")
+    titles = ["figure", "shipped", f"{len(untaught)} trainings without a teacher", "from, to"]
+    return _table(" | ".join([*titles, "runs in each", "rows", "how"]), rows)
 
 
 def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:
@@ -135,10 +133,6 @@ def _ablations(ablations: Figures, protocols: dict[str, int]) -> str:
         for measure in measures
     ]
     return _table(" | ".join(["ablation", *titles, "runs", "rows", "how"]), rows)
-
-
-def _training_titles(n_others: int) -> list[str]:
-    return ["shipped", *(f"training {number}" for number in range(2, n_others + 2))]
 
 
 def _value(figure: Mapping[str, Any], unit: str = "") -> str:

@@ -187,7 +187,7 @@ def test_run_writes_one_row_each(tiny: RationaleClassifier, tmp_path: Path) -> N
     assert len(figures["random_masks_of_equal_size.macro_f1"]["runs"]) == 5
     assert len(figures["full_method_hard_masks.macro_f1"]["runs"]) == 1
     assert next(iter(figures)) == "full_method_hard_masks.macro_f1"
-    assert "| class loss off | 0.500 | 0.600 | 1 | 12 | (2) |" in model_table({}, figures, {})
+    assert "| class loss off | 0.500 | 0.600 | 1 | 12 | (2) |" in model_table({}, figures, [])
 
 
 def test_several_checkpoints_are_runs(tiny: RationaleClassifier, tmp_path: Path) -> None:

@@ -110,16 +110,16 @@ def test_table_shows_goal_spread_pixels_and_protocol_once() -> None:
     }
     ablations = {"no_stage_2.macro_f1": summary.entry([0.55], 698, PROTOCOL)}
 
-    other_runs = [{"rationale_only.macro_f1": summary.entry([mean, mean + 0.1], 698, PROTOCOL)} for mean in (0.5, 0.6)]
+    untaught = [{"rationale_only.macro_f1": summary.entry([mean, mean + 0.1], 698, PROTOCOL)} for mean in (0.5, 0.6)]
 
-    table = model_table(figures, ablations, other_runs).splitlines()
+    table = model_table(figures, ablations, untaught).splitlines()
 
     title = "Macro-F1, decided from rationales alone (the system)"
     assert f"| {title} | 0.700 ± 0.200 | ≥ 0.80 | **missed** | 3 | 698 | (1) |" in table
     assert "| one post without image, one thread | 14.0 ms | ≤ 15 ms | reached | 1 | 100 | (2) |" in table
     assert "| `rationale_only.macro_f1` | 0.600 | 0.700 | 89 + 609 | (1) |" in table
     assert "| `rationale_only.macro_f1` | 0.700 ± 0.200 | 0.900 | 3 | 698 | (1) |" in table  # shipped and `dual`
-    runs = "0.700 ± 0.200 | 0.550 ± 0.071 | 0.650 ± 0.071 | 0.633 ± 0.076"
+    runs = "0.700 ± 0.200 | 0.600 ± 0.071 | 0.550 to 0.650"
     assert f"| Macro-F1, decided from rationales alone (the system) | {runs} | 2 | 698 | (1) |" in table
     assert "| `rationale_only.weighted_f1` | 0.800 | 1 | 698 | (1) |" in table
     assert "| no stage 2 | 0.550 | 1 | 698 | (1) |" in table

@@ -28,8 +28,8 @@ def test_goal_is_said_to_be_reached_or_missed() -> None:
     assert "| one post without image, one thread | 14.0 ms | ≤ 15 ms | reached | 1 | 100 | (1) |" in table
 
 
-def test_f1_of_each_class_of_the_trainings_that_have_it() -> None:
-    """A file without them adds no column; the larger tower stands beside the shipped one as with other figures."""
+def test_f1_of_each_class_beside_the_trainings_that_have_it() -> None:
+    """A file without them does not count; the larger tower stands beside the shipped one as with other figures."""
     key = "rationale_only.f1.affected_individuals"
     has = {
         key: summary.entry([0.2, 0.4], 698, PROTOCOL),
@@ -37,14 +37,13 @@ def test_f1_of_each_class_of_the_trainings_that_have_it() -> None:
         f"{key}.dual": summary.entry([0.5, 0.5], 698, PROTOCOL),
     }
 
-    later = model_table({}, {}, [{}, has])
-    shipped = model_table(has, {}, [{}])
+    page = model_table(has, {}, [{}, has, has])
     alone = model_table(has, {}, [])  # a checkpoint's own card
 
-    header = "| F1 of the class, decided from rationales alone | {} | runs | rows | how |"
-    assert later.startswith(header.format("training 3"))
-    assert "| `affected_individuals` | 0.300 ± 0.141 | 2 | 698 | (1) |" in later
-    assert shipped.startswith(header.format("shipped"))
-    assert alone.startswith(header.format("measured"))
-    assert f"| `{key}` | 0.300 ± 0.141 | 0.500 ± 0.000 | 2 | 698 | (1) |" in shipped
-    assert f"| `{key}` | 0.300 ± 0.141 | 2 |" not in shipped  # not once more among the others
+    header = "| F1 of the class, decided from rationales alone | measured | {}runs | rows | how |"
+    assert header.format("mean of 2 trainings without a teacher | ") in page
+    assert "| `affected_individuals` | 0.300 ± 0.141 | 0.300 | 2 | 698 | (1) |" in page
+    assert alone.startswith(header.format(""))
+    assert "| `affected_individuals` | 0.300 ± 0.141 | 2 | 698 | (1) |" in alone
+    assert f"| `{key}` | 0.300 ± 0.141 | 0.500 ± 0.000 | 2 | 698 | (1) |" in page
+    assert f"| `{key}` | 0.300 ± 0.141 | 2 |" not in page  # not once more among the others

@@ -61,8 +61,8 @@ def goals_table() -> str:
 def figures_tables() -> str:
     """Return all figures of `model/results`, which `sitrep evaluate`, trainings and the ablations wrote."""
     folder = FIGURES.parent
-    untaught = [summary.read(path) for path in sorted(folder.glob("untaught-*.json"))]
-    return tables.model_table(summary.read(folder / "summary.json"), summary.load(folder / "ablations.json"), untaught)
+    earlier = [summary.read(path) for path in sorted(folder.glob("earlier-*.json"))]
+    return tables.model_table(summary.read(folder / "summary.json"), summary.load(folder / "ablations.json"), earlier)
 
 
 def replay_table() -> str:

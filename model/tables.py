@@ -23,20 +23,20 @@ def goals_table(figures: Figures) -> str:
     return _joined([_goals(figures, protocols)], protocols)
 
 
-def model_table(figures: Figures, ablations: Figures, untaught: Sequence[Figures]) -> str:
-    """Goals and what was reached, other figures, by class, tower, kind of pixels, with a teacher or without; ablations.
+def model_table(figures: Figures, ablations: Figures, earlier: Sequence[Figures]) -> str:
+    """Goals and what was reached, other figures, by class, tower, kind of pixels, by the recipe before; ablations.
 
-    `untaught` are figures of at least two trainings without a teacher, or none. How each was measured comes last:
+    `earlier` are figures of at least two trainings by the recipe before, or none. How each was measured comes last:
     protocols are numbered in the order in which they come up and spelt out once.
     """
     protocols: dict[str, int] = {}
     parts = [
         _goals(figures, protocols),
         _others(figures, protocols),
-        _classes(figures, untaught, protocols),
+        _classes(figures, earlier, protocols),
         _dual(figures, protocols),
         _pixels(figures, protocols),
-        _untaught(figures, untaught, protocols),
+        _earlier(figures, earlier, protocols),
         _ablations(ablations, protocols),
     ]
     return _joined(parts, protocols)
@@ -66,16 +66,16 @@ def _others(figures: Figures, protocols: dict[str, int]) -> str:
     return _table("also measured | measured | runs | rows | how", rows)
 
 
-def _classes(figures: Figures, untaught: Sequence[Figures], protocols: dict[str, int]) -> str:
-    """F1 of each class, beside the mean of those trainings without a teacher whose file has it."""
+def _classes(figures: Figures, earlier: Sequence[Figures], protocols: dict[str, int]) -> str:
+    """F1 of each class, beside the mean of those trainings by the recipe before whose file has it."""
     keys = [key for key in figures if key.startswith(_CLASS_F1) and not key.endswith(DUAL)]
-    others = [run for run in untaught if keys and all(key in run for key in keys)]
+    others = [run for run in earlier if keys and all(key in run for key in keys)]
     rows: list[str] = []
     for key in keys:
         means = [run[key]["mean"] for run in others]
         cells = [_value(figures[key]), *([f"{statistics.mean(means):.3f}"] if means else [])]
         rows.append(f"`{key.removeprefix(_CLASS_F1)}` | {' | '.join(cells)} | {_about(figures[key], protocols)}")
-    titles = ["measured", *([f"mean of {len(others)} trainings without a teacher"] if others else [])]
+    titles = ["measured", *([f"mean of {len(others)} trainings by the recipe before"] if others else [])]
     return _table(" | ".join(["F1 of the class, decided from rationales alone", *titles, "runs", "rows", "how"]), rows)
 
 
@@ -101,20 +101,20 @@ def _pixels(figures: Figures, protocols: dict[str, int]) -> str:
     return _table("figure | original pixels | restored pixels | rows | how", rows)
 
 
-def _untaught(figures: Figures, untaught: Sequence[Figures], protocols: dict[str, int]) -> str:
-    """The shipped training beside those without a teacher, each from nothing: what is measured alike of all."""
-    if not untaught:
+def _earlier(figures: Figures, earlier: Sequence[Figures], protocols: dict[str, int]) -> str:
+    """The shipped training beside those by the recipe before, each from nothing: what is measured alike of all."""
+    if not earlier:
         return ""
     rows: list[str] = []
     for figure in FIGURES:
-        found = [run[figure.key] for run in (figures, *untaught) if figure.key in run]
-        if len(found) == 1 + len(untaught) and len({one["protocol"] for one in found}) == 1:
+        found = [run[figure.key] for run in (figures, *earlier) if figure.key in run]
+        if len(found) == 1 + len(earlier) and len({one["protocol"] for one in found}) == 1:
             means = [one["mean"] for one in found[1:]]
             spread = (
                 f"{statistics.mean(means):.3f} ± {statistics.stdev(means):.3f} | {min(means):.3f} to {max(means):.3f}"
             )
             rows.append(f"{figure.title} | {_value(found[0])} | {spread} | {_about(found[-1], protocols)}")
-    titles = ["figure", "shipped", f"{len(untaught)} trainings without a teacher", "from, to"]
+    titles = ["figure", "shipped", f"{len(earlier)} trainings by the recipe before", "from, to"]
     return _table(" | ".join([*titles, "runs in each", "rows", "how"]), rows)
 
 

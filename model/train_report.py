@@ -87,7 +87,7 @@ head learnt from all folds but the one whose ids `held_out_ids.txt` names, among
 ## Data
 
 CrisisMMD, AIDR with MEDIC labels, CDD, HumAID, and tweets of the 2015 Nepal earthquake with rationales that people
-marked. Tables: `{config.data_digest}`.
+marked; the text's models learnt from a larger one (MPNet) of the same tweets. Tables: `{config.data_digest}`.
 
 ## Terms
 

@@ -110,9 +110,9 @@ def test_table_shows_goal_spread_pixels_and_protocol_once() -> None:
     }
     ablations = {"no_stage_2.macro_f1": summary.entry([0.55], 698, PROTOCOL)}
 
-    untaught = [{"rationale_only.macro_f1": summary.entry([mean, mean + 0.1], 698, PROTOCOL)} for mean in (0.5, 0.6)]
+    earlier = [{"rationale_only.macro_f1": summary.entry([mean, mean + 0.1], 698, PROTOCOL)} for mean in (0.5, 0.6)]
 
-    table = model_table(figures, ablations, untaught).splitlines()
+    table = model_table(figures, ablations, earlier).splitlines()
 
     title = "Macro-F1, decided from rationales alone (the system)"
     assert f"| {title} | 0.700 ± 0.200 | ≥ 0.80 | **missed** | 3 | 698 | (1) |" in table

@@ -41,7 +41,7 @@ def test_f1_of_each_class_beside_the_trainings_that_have_it() -> None:
     alone = model_table(has, {}, [])  # a checkpoint's own card
 
     header = "| F1 of the class, decided from rationales alone | measured | {}runs | rows | how |"
-    assert header.format("mean of 2 trainings without a teacher | ") in page
+    assert header.format("mean of 2 trainings by the recipe before | ") in page
     assert "| `affected_individuals` | 0.300 ± 0.141 | 0.300 | 2 | 698 | (1) |" in page
     assert alone.startswith(header.format(""))
     assert "| `affected_individuals` | 0.300 ± 0.141 | 2 | 698 | (1) |" in alone

@@ -92,8 +92,6 @@ WAYS: Mapping[str, Callable[[Case], Probs]] = {
     "cosine_instead_of_ipot": _other_patches("cosine"),
     "attention_instead_of_ipot": _other_patches("attention"),
     "activation_norm_instead_of_ipot": _other_patches("activation_norm"),
-    "saliency_instead_of_ipot": _other_patches("saliency"),
-    "ipot_with_even_mass": _other_patches("even_mass"),
     "top_10_percent_patches": _top(0.10),
     "top_25_percent_patches": _top(0.25),
     "top_50_percent_patches": _top(0.50),
@@ -101,6 +99,5 @@ WAYS: Mapping[str, Callable[[Case], Probs]] = {
     "transfer_off_class_prototypes": _without_words,
     "transfer_off_all_patches": lambda case: case.with_patches(case.selection.patch_scores, 10**6),
 }
-_NEEDED = {f"{name}_instead_of_ipot": name for name in ("cosine", "attention", "activation_norm", "saliency")}
-_NEEDED |= {"ipot_with_even_mass": "even_mass"}
+_NEEDED = {f"{name}_instead_of_ipot": name for name in ("cosine", "attention", "activation_norm")}
 SEEDED = ("random_masks_of_equal_size",)

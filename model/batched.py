@@ -143,7 +143,7 @@ class BatchedRationaleClassifier(RationaleClassifier):
             rationale[row, list(one.words)] = True
         masks = (sent(torch.from_numpy(array), self._device) for array in (owners, words, rationale))
         (scores,) = self._scored(
-            token_vectors, *masks, seen.patch_vectors, seen.class_logits, seen.saliency, sent(filled, self._device)
+            token_vectors, *masks, seen.patch_vectors, seen.class_logits, sent(filled, self._device)
         )
         return scores
 
@@ -155,7 +155,6 @@ class BatchedRationaleClassifier(RationaleClassifier):
         rationale_mask: Tensor,
         patch_vectors: Tensor,
         class_logits: Tensor,
-        saliency: Tensor,
         patch_mask: Tensor,
     ) -> tuple[Tensor]:
         """Where a row has no rationale the class prototypes stand in for its words, as in `transfer.meet`."""
@@ -168,8 +167,7 @@ class BatchedRationaleClassifier(RationaleClassifier):
         word_mask = torch.where(bare, places < n_classes, word_mask)
         rationale_mask = torch.where(bare, places == class_logits.argmax(1, keepdim=True), rationale_mask)
         cost = cosine_cost(words, patch_vectors)
-        weights = saliency if limits.salient else None
-        plan = ipot(cost, word_mask, patch_mask, beta=limits.beta, n_steps=limits.n_steps, patch_weights=weights)
+        plan = ipot(cost, word_mask, patch_mask, beta=limits.beta, n_steps=limits.n_steps)
         return (patch_scores(plan, rationale_mask),)
 
     def _logits(

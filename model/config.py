@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import msgspec
@@ -18,9 +18,9 @@ class _FromDict:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        names = {field.name: field.default is MISSING for field in fields(cls)}  # type: ignore[arg-type]
-        missing = {name for name, is_needed in names.items() if is_needed and name not in values}
-        if wrong := sorted(missing | (set(values) - set(names))):
+        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        if set(values) != names:
+            wrong = sorted(names ^ set(values))
             raise CheckpointError(f"config.json: {cls.__name__} has missing or unknown keys {wrong}; re-export it")
         return cls(**values)
 
@@ -64,7 +64,6 @@ class SelectionConfig(_FromDict):
     n_patches: int
     beta: float
     n_steps: int
-    salient: bool = False  # the transport gives a patch mass by how much it speaks for any class, not the same to all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ from model.int8 import Int8Linear
 from model.measures import Probs
 from model.network import ImageDecider
 from model.records import Example
-from model.transfer import transport
 from model.views import Stages
 
 M = TypeVar("M", bound=nn.Module)
@@ -74,9 +73,9 @@ def insides_of(classifier: Stages) -> Insides:
 class CompactInsides:
     """Of the shipped kind. Stage 1 sees images by convolutions, which have no attention: `attention` is stage 2's."""
 
+    ways: tuple[str, ...] = ("cosine", "attention", "activation_norm")
+
     def __init__(self, classifier: RationaleClassifier) -> None:
-        salient = ("saliency", "even_mass") if classifier.config.selection.salient else ()
-        self.ways: tuple[str, ...] = ("cosine", "attention", "activation_norm", *salient)
         self._classifier, self._network = classifier, classifier.network
         self._grid = classifier.config.image
 
@@ -84,13 +83,7 @@ class CompactInsides:
         space = self._classifier.space(example, selection)
         attended = attributions.without_empty(self._attention(self._pixel_values(example)), space)
         norm = attributions.activation_norm(space)
-        made = {"cosine": attributions.cosine(space), "attention": attended, "activation_norm": norm}
-        if space.patch_weights is not None:
-            limits = self._classifier.config.selection
-            even = transport(replace(space, patch_weights=None), beta=limits.beta, n_steps=limits.n_steps)
-            made["saliency"] = attributions.without_empty(space.patch_weights[0], space)
-            made["even_mass"] = even.double().cpu().numpy()
-        return made
+        return {"cosine": attributions.cosine(space), "attention": attended, "activation_norm": norm}
 
     def gradient_scores(self, example: Example, selection: Selection, target: int, *, n_steps: int) -> Scores:
         def log_prob(pixel_values: Tensor) -> Tensor:

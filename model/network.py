@@ -26,7 +26,6 @@ class TextSelection:
 class ImageSelection:
     patch_vectors: Tensor  # (B, P, E)
     class_logits: Tensor  # (B, 5) auxiliary
-    saliency: Tensor  # (B, P) how much a patch speaks for or against any class, none negative
 
 
 class TextSelector(nn.Module):
@@ -71,8 +70,7 @@ class ImageSelector(nn.Module):
         vectors = self.space(patches)
         near = nn.functional.normalize(vectors, dim=2) @ nn.functional.normalize(self.prototypes, dim=1).T
         patch_logits = near * self.log_scale.exp()  # (B, P, 5)
-        spread = (patch_logits - patch_logits.mean(2, keepdim=True)).abs().mean(2)
-        return ImageSelection(patch_vectors=vectors, class_logits=soft_max_pool(patch_logits), saliency=spread)
+        return ImageSelection(patch_vectors=vectors, class_logits=soft_max_pool(patch_logits))
 
 
 class TextDecider(nn.Module):

@@ -54,14 +54,7 @@ IMAGE = ImageConfig(
     decider_heads=12,
 )
 SELECTION = SelectionConfig(
-    space_width=128,
-    word_threshold=0.4,
-    max_word_share=0.35,
-    min_words=4,
-    n_patches=14,
-    beta=0.5,
-    n_steps=5,
-    salient=True,
+    space_width=128, word_threshold=0.4, max_word_share=0.35, min_words=4, n_patches=14, beta=0.5, n_steps=5
 )
 READER = ReaderSettings(
     n_humaid=12_000, n_disagreed=8_700, n_epochs=2, warm_up_rate=2e-4, learning_rate=1.2e-4, batch_size=24

@@ -57,14 +57,7 @@ def tiny_checkpoint(path: Path, seed: int = 0, *, further: Sequence[str] = ()) -
             decider_heads=4,
         ),
         selection=SelectionConfig(
-            space_width=16,
-            word_threshold=0.5,
-            max_word_share=0.35,
-            min_words=1,
-            n_patches=4,
-            beta=0.1,
-            n_steps=20,
-            salient=True,
+            space_width=16, word_threshold=0.5, max_word_share=0.35, min_words=1, n_patches=4, beta=0.1, n_steps=20
         ),
         fusion_both=_even(0.5, 0.5),
         fusion_text=_even(1.0, 0.0),

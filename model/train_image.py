@@ -116,8 +116,7 @@ def select_patches(
         chosen[bare] = F.one_hot(seen.class_logits[bare].argmax(1), mask.shape[1]).bool()
         cost = cosine_cost(vectors, seen.patch_vectors)
         whole = torch.ones(cost.shape[0], cost.shape[2], dtype=torch.bool)
-        weights = seen.saliency if limits.salient else None
-        plan = ipot(cost, mask, whole, beta=limits.beta, n_steps=limits.n_steps, patch_weights=weights)
+        plan = ipot(cost, mask, whole, beta=limits.beta, n_steps=limits.n_steps)
         scores = patch_scores(plan, chosen)
         order = scores.sort(dim=1, descending=True, stable=True)
         kept = order.indices[:, : limits.n_patches]

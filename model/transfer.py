@@ -24,7 +24,6 @@ class Space:
     rationale: tuple[int, ...]  # which of them are the rationale
     patches: Tensor  # (1, P, E)
     patch_mask: Tensor  # (1, P) bool, False for patches without a pixel
-    patch_weights: Tensor | None = None  # (1, P) their mass, in proportion; None: the same for all
 
 
 def word_vectors(tokens: Tokens, stage: TextSelection) -> Tensor:
@@ -55,20 +54,14 @@ def meet(
     if words is None or not chosen:
         words, chosen = selector.prototypes[None], (int(seen.class_logits[0].argmax()),)
     filled = patches.non_empty(image.shape[0], image.shape[1], grid.rows, grid.cols)
-    return Space(
-        words=words,
-        rationale=tuple(chosen),
-        patches=seen.patch_vectors,
-        patch_mask=filled[None].to(device),
-        patch_weights=seen.saliency if config.selection.salient else None,
-    )
+    return Space(words=words, rationale=tuple(chosen), patches=seen.patch_vectors, patch_mask=filled[None].to(device))
 
 
 def transport(space: Space, *, beta: float, n_steps: int) -> Tensor:
     """Patch scores (P,) of the rationale words' mass under the transport plan over all words."""
     cost = cosine_cost(space.words, space.patches)
     word_mask = torch.ones(cost.shape[:2], dtype=torch.bool, device=cost.device)
-    plan = ipot(cost, word_mask, space.patch_mask, beta=beta, n_steps=n_steps, patch_weights=space.patch_weights)
+    plan = ipot(cost, word_mask, space.patch_mask, beta=beta, n_steps=n_steps)
     rationale = torch.zeros_like(word_mask)
     rationale[0, list(space.rationale)] = True
     return patch_scores(plan, rationale)[0]

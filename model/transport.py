@@ -14,18 +14,8 @@ def cosine_cost(words: Tensor, patches: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def ipot(
-    cost: Tensor,
-    word_mask: Tensor,
-    patch_mask: Tensor,
-    *,
-    beta: float,
-    n_steps: int,
-    patch_weights: Tensor | None = None,
-) -> Tensor:
-    """The plan (B, P, W) with a uniform marginal over the unmasked words; padding has zero mass.
-
-    The marginal over the unmasked patches is uniform too, or in proportion to `patch_weights` (B, P), none negative.
+def ipot(cost: Tensor, word_mask: Tensor, patch_mask: Tensor, *, beta: float, n_steps: int) -> Tensor:
+    """The plan (B, P, W) with uniform marginals over the unmasked words and patches; padding has zero mass.
 
     Inexact Proximal point for Optimal Transport (Xie et al. 2020): the kernel is multiplied by the
     previous plan at every step, which sets it apart from Sinkhorn. In float32 a beta below 0.05 can leave the
@@ -35,15 +25,13 @@ def ipot(
     joint = (patch_mask[:, :, None] & word_mask[:, None, :]).to(cost.dtype)  # (B, P, W)
     kernel = torch.exp(-cost.transpose(1, 2) / beta) * joint
     n_words = word_mask.sum(1, keepdim=True).clamp(min=1).to(cost.dtype)  # (B, 1)
-    words_on, weights = word_mask.to(cost.dtype), patch_mask.to(cost.dtype)
-    if patch_weights is not None:
-        weights = weights * patch_weights.to(cost.dtype)
-    patch_mass = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(cost.dtype).tiny)  # (B, P)
+    n_patches = patch_mask.sum(1, keepdim=True).clamp(min=1).to(cost.dtype)
+    words_on, patches_on = word_mask.to(cost.dtype), patch_mask.to(cost.dtype)
     plan = joint
     sigma = words_on / n_words  # (B, W)
     for _ in range(n_steps):
         step = kernel * plan
-        delta = patch_mass / _row_sums(step, sigma, patch_mask)  # (B, P)
+        delta = patches_on / (n_patches * _row_sums(step, sigma, patch_mask))  # (B, P)
         sigma = words_on / (n_words * _row_sums(step.transpose(1, 2), delta, word_mask))
         plan = delta[:, :, None] * step * sigma[:, None, :]
     return plan
@@ -55,7 +43,7 @@ def _row_sums(matrix: Tensor, vector: Tensor, row_mask: Tensor) -> Tensor:
 
 
 def patch_scores(plan: Tensor, rationale_mask: Tensor) -> Tensor:
-    """h_k = max over rationale words j of plan[k, j], scaled so that 1 is the heaviest patch's whole mass; (B, P)."""
-    heaviest = plan.sum(2).amax(1, keepdim=True).clamp(min=torch.finfo(plan.dtype).tiny)  # (B, 1)
-    most = plan.masked_fill(~rationale_mask[:, None, :], 0.0).amax(2)
-    return torch.where(most > 0, most / heaviest, most).clamp(0.0, 1.0)  # without words the plan is not a number
+    """h_k = max over rationale words j of plan[k, j], scaled so that 1 is a patch's whole mass; (B, P)."""
+    n_patches = (plan.sum(2) > 0).sum(1, keepdim=True).clamp(min=1).to(plan.dtype)
+    masked = plan.masked_fill(~rationale_mask[:, None, :], 0.0)
+    return (masked.amax(2) * n_patches).clamp(0.0, 1.0)

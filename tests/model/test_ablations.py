@@ -210,18 +210,13 @@ def test_cross_validation_collects_probabilities(tiny: RationaleClassifier) -> N
 
 
 def test_ways_that_a_kind_lacks_are_left_out(tiny: RationaleClassifier) -> None:
-    """A checkpoint without attention, say, has every other row."""
+    """A checkpoint without attention has every other row."""
     insides = insides_of(tiny)
     assert ways_of(insides) == tuple(WAYS)
 
     insides.ways = ("cosine",)
 
-    assert set(WAYS) - set(ways_of(insides)) == {
-        "attention_instead_of_ipot",
-        "activation_norm_instead_of_ipot",
-        "saliency_instead_of_ipot",
-        "ipot_with_even_mass",
-    }
+    assert set(WAYS) - set(ways_of(insides)) == {"attention_instead_of_ipot", "activation_norm_instead_of_ipot"}
 
 
 def test_attention_finds_the_patch_that_is_looked_at(tiny: RationaleClassifier) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import CheckpointError, RationaleClassifier, checkpoint
+from model import CheckpointError, RationaleClassifier
 from model.checkpoint import pack, unpack
 from model.testing import tiny_checkpoint
 
@@ -135,13 +135,3 @@ def test_int8_storage_is_close_per_channel_and_exact_for_small_tensors() -> None
     assert torch.equal(back["small"], state["small"])
     error = (back["big"] - state["big"]).abs().amax(1) / state["big"].abs().amax(1)
     assert error.max() <= 0.5 / 127 + 1e-6
-
-
-def test_a_checkpoint_from_before_salient_patches_weighs_all_alike(tmp_path: Path) -> None:
-    """What a config does not say is as it was when configs could not say it."""
-    path = tiny_checkpoint(tmp_path / "tiny")
-    config = json.loads((path / checkpoint.CONFIG).read_text("utf-8"))
-    assert config["selection"].pop("salient") is True
-    (path / checkpoint.CONFIG).write_text(json.dumps(config), "utf-8")
-
-    assert checkpoint.load_config(path).selection.salient is False

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from model import RationaleClassifier, checkpoint, fit_space
+from model import checkpoint, fit_space
 from model.fit_space import SpaceRows, SpaceSettings
 from model.network import ImageSelector
 from model.testing import tiny_checkpoint
@@ -78,18 +78,3 @@ def test_evidence_weight_has_the_transport_find_more_of_the_evidence(tmp_path: P
         selected = select_patches(selector.eval(), word_space, rows.patches, words, limits)
         found.append(float((selected & shown).sum(1).float().mean()))
     assert found[1] > 1.2 * found[0]
-
-
-def test_saliency_is_what_a_patch_says_of_the_classes_by_hand(tiny: RationaleClassifier) -> None:
-    """A patch that is as near to every prototype says nothing; for and against count alike."""
-    selector = ImageSelector(tiny.config.image, 2, 2)
-    with torch.no_grad():
-        selector.space.weight.zero_()
-        selector.space.weight[:, :2] = torch.eye(2)
-        selector.space.bias.zero_()
-        selector.prototypes.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-        selector.log_scale.zero_()
-    patches = torch.zeros(1, 3, selector.space.in_features)
-    patches[0, :, :2] = torch.tensor([[1.0, 1.0], [2.0, 0.0], [0.0, 3.0]])
-
-    assert selector.project(patches).saliency[0].tolist() == pytest.approx([0.0, 0.5, 0.5])

@@ -1,4 +1,4 @@
-"""The steps of a training run, from tables to finished encoders; each caches what it made. Fits no head."""
+"""A training run and the steps of its text half; each caches what it made. Fits no head."""
 
 from __future__ import annotations
 
@@ -12,54 +12,28 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model import (
-    checkpoint,
-    crossval,
-    data,
-    image_reading,
-    pretrained,
-    protocol,
-    reading,
-    teacher,
-    train_image,
-    train_text,
-)
-from model.config import ImageConfig, SelectionConfig, TextConfig
+from model import checkpoint, data, pretrained, reading, teacher, train_text
+from model.config import SelectionConfig, TextConfig
 from model.corpus import Corpus, tables
 from model.encoders import Embeddings
 from model.errors import ModelError
 from model.evidence import decisive_words
-from model.image_reading import TowerSettings
 from model.int8 import to_int8
-from model.masked_texts import MaskedText, Teach, whole
-from model.network import ImageSelector, TextDecider, TextSelector
+from model.masked_texts import MaskedText, Teach
+from model.network import TextDecider, TextSelector
 from model.reading import ReaderSettings
 from model.records import CLASSES
 from model.teacher import LargeKit
 from model.text_kit import TextKit, Texts
 from model.train_text import RECIPE, SelectorLosses
-from model.vision import VisionTower
 
 COMPACT, DUAL = "compact", "dual"
-IMAGE = ImageConfig(
-    size_px=224,
-    rows=7,
-    cols=7,
-    selector_width=1.0,
-    selector_depth=1.0,
-    selector_head_width=pretrained.HEAD_WIDTH,
-    decider_patch_px=16,
-    decider_width=768,
-    decider_layers=8,
-    decider_heads=12,
-)
 SELECTION = SelectionConfig(
     space_width=128, word_threshold=0.4, max_word_share=0.35, min_words=4, n_patches=14, beta=0.5, n_steps=5
 )
 READER = ReaderSettings(
     n_humaid=12_000, n_disagreed=8_700, n_epochs=2, warm_up_rate=2e-4, learning_rate=1.2e-4, batch_size=24
 )
-TOWER = TowerSettings()
 _MAX_TOKENS, _WIDTH = 128, 384
 
 
@@ -246,86 +220,3 @@ def make_kit(run: Run, corpus: Corpus) -> TextKit:
         config=text,
         selection=SELECTION,
     )
-
-
-def fit_image_stage_1(
-    run: Run, corpus: Corpus, kit: TextKit, text_selector: TextSelector
-) -> tuple[ImageSelector, Tensor]:
-    """The image selector, and every image's patch mask (N, P); also fills `text_selector.space`."""
-    encoder = checkpoint.as_stored(pretrained.lite_encoder(run.weights, "lite0"))
-    patch_rows = run.cached(
-        "patches",
-        lambda: {"patches": train_image.encode_images(corpus.images, encoder, IMAGE.size_px, "stage 1 images")},
-    )["patches"]
-    words = train_image.word_rows(corpus.images, kit, text_selector)
-    torch.manual_seed(run.seed)
-    selector = ImageSelector(IMAGE, SELECTION.space_width, len(CLASSES))
-    selector.encoder.load_state_dict(encoder.state_dict())
-    labels = torch.tensor([row.label for row in corpus.images])
-    usable = torch.tensor(corpus.free)
-
-    def fit() -> dict[str, Tensor]:
-        train_image.fit_image_space(
-            selector, text_selector.space, patch_rows, words, labels, usable, SELECTION, run.seed
-        )
-        learnt = {key: value for key, value in selector.state_dict().items() if not key.startswith("encoder.")}
-        return learnt | {f"words.{key}": value for key, value in text_selector.space.state_dict().items()}
-
-    state = run.cached("space", fit)
-    text_selector.space.load_state_dict(
-        {key.removeprefix("words."): value for key, value in state.items() if key.startswith("words.")}
-    )
-    learnt = {key: value for key, value in state.items() if not key.startswith("words.")}
-    selector.load_state_dict(selector.state_dict() | learnt)
-    return selector.eval(), train_image.select_patches(selector, text_selector.space, patch_rows, words, SELECTION)
-
-
-def fit_image_stage_2(run: Run, corpus: Corpus) -> VisionTower:
-    """Stage 2's tower: CLIP's first layers, the last of them taught on images of which none is a test row's."""
-    tower = pretrained.clip_tower(run.weights, IMAGE.decider_layers)
-    index = [k for k in range(len(corpus.images)) if corpus.free[k]]
-    rows = [corpus.images[k] for k in index]
-    generator = torch.Generator().manual_seed(run.seed)
-
-    def lower() -> dict[str, Tensor]:
-        trunk = to_int8(pretrained.clip_tower(run.weights, TOWER.n_frozen_layers))
-        masks = [
-            image_reading.random_cells(len(rows), IMAGE, SELECTION.n_patches, generator) for _ in range(TOWER.n_masks)
-        ]
-        states = [image_reading.lower_states(rows, cells, trunk, TOWER.n_frozen_layers, IMAGE) for cells in masks]
-        return {"states": torch.stack(states)}
-
-    def fit() -> nn.Module:
-        tower_rows = image_reading.TowerRows(
-            states=run.cached("lower_states", lower)["states"],
-            teacher=whole_features(run, corpus)[index].float(),
-            labels=torch.tensor([row.label for row in rows]),
-            disasters=torch.tensor([row.disaster for row in rows]),
-        )
-        image_reading.fit_tower(tower, tower_rows, TOWER, run.seed)
-        return tower
-
-    run.trained("image_reader", tower, fit)
-    return tower
-
-
-def whole_features(run: Run, corpus: Corpus) -> Tensor:
-    """CLIP's [CLS] of every whole image, (N, D)."""
-
-    def encode() -> dict[str, Tensor]:
-        tower = to_int8(pretrained.clip_tower(run.weights))
-        return {"features": train_image.whole_features(corpus.images, tower, IMAGE.size_px)}
-
-    return run.cached("whole_features", encode)["features"]
-
-
-def whole_posts(run: Run, corpus: Corpus) -> protocol.Whole:
-    """Whole test images as CLIP's whole tower sees them, whole test and dev texts as the teacher does."""
-    features = whole_features(run, corpus).float()
-    test = [k for k, row in enumerate(corpus.images) if row.split == "test"]
-    other = [k for k, row in enumerate(corpus.images) if corpus.free[k] and row.label >= 0]
-    rows = [data.TextRow(row_id=row.row_id, text=row.text, label=row.label) for row in corpus.images]
-    kit = fit_teacher(run, corpus)
-    text, text_dev = (teacher.read(whole(some), kit) for some in ([rows[k] for k in test], corpus.dev))
-    view = crossval.View(text=text, features=features[test], other_features=features[other])
-    return protocol.Whole(view=view, text_dev=text_dev)

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import checkpoint, crossval, data, fit_tasks, pretrained, protocol, steps, summary, train_report
+from model import checkpoint, crossval, data, fit_tasks, image_steps, pretrained, protocol, steps, summary, train_report
 from model.classifier import RationaleClassifier
 from model.config import ModelConfig
 from model.corpus import load_corpus, tables
 from model.crossval import Fitted, Modalities, Views
 from model.fit_tasks import FittedTask
+from model.image_steps import IMAGE
 from model.measures import alert_threshold
 from model.network import ImageSelector, Network
 from model.records import CLASSES
-from model.steps import COMPACT, DUAL, IMAGE, Run
+from model.steps import COMPACT, DUAL, Run
 from model.tables import Figures
 from model.text_kit import Texts
 from model.vision import VisionTower
@@ -39,13 +40,13 @@ def train(run: Run, out: Path, n_head_seeds: int) -> None:
     run.claim()
     corpus = load_corpus(run.data)
     texts = steps.fit_text_stages(run, corpus, steps.make_kit(run, corpus))
-    image_selector, masks = steps.fit_image_stage_1(run, corpus, texts.kit, texts.selector)
-    towers = {COMPACT: steps.fit_image_stage_2(run, corpus), DUAL: pretrained.clip_tower(run.weights)}
+    image_selector, masks = image_steps.fit_image_stage_1(run, corpus, texts.kit, texts.selector)
+    towers = {COMPACT: image_steps.fit_image_stage_2(run, corpus), DUAL: pretrained.clip_tower(run.weights)}
     served = steps.as_served(texts)
     views = {name: crossval.views(run, name, corpus, served, tower, masks, IMAGE) for name, tower in towers.items()}
     (out / "results").mkdir(exist_ok=True)
     path = out / "results" / "summary.json"
-    whole = steps.whole_posts(run, corpus)
+    whole = image_steps.whole_posts(run, corpus)
     protocol.write_figures(path, corpus, texts, views[COMPACT], views[DUAL], whole, n_head_seeds)
     held_out = crossval.fold_ids(views[COMPACT], HELD_OUT_FOLD)
     (out / "results" / "held_out_ids.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")

@@ -17,6 +17,8 @@ class Int8Linear(nn.Module):
     """A frozen linear layer: weights with one scale per output, inputs with one per row (symmetric).
 
     Products are summed as integers, which is exact in any order: batch, threads and blocking change nothing.
+    A CPU without instructions for int8 takes minutes for what takes it seconds in float32, so there the same whole
+    numbers are multiplied as floats: as exact up to sums of 2^24, which needs over 1,040 inputs to be passed.
     """
 
     weight: Tensor
@@ -27,15 +29,20 @@ class Int8Linear(nn.Module):
         super().__init__()
         rows = linear.weight.detach().float()  # (out, in)
         scale = (rows.abs().amax(1) / _LIMIT).clamp(min=1e-12)
-        self.register_buffer("weight", torch.round(rows / scale[:, None]).to(torch.int8).t().contiguous())
+        kind = torch.int8 if is_fast() else torch.float32
+        self.register_buffer("weight", torch.round(rows / scale[:, None]).to(kind).t().contiguous())
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])  # (N, in)
         scale = rows.abs().amax(1, keepdim=True).clamp_(min=1e-12).mul_(1 / _LIMIT)
-        sums = torch._int_mm((rows / scale).round_().to(torch.int8), self.weight)  # (N, out) int32
-        out = sums.float().mul_(scale).mul_(self.scale)
+        steps = (rows / scale).round_()
+        if self.weight.dtype == torch.int8:
+            sums = torch._int_mm(steps.to(torch.int8), self.weight).float()  # (N, out)
+        else:
+            sums = steps @ self.weight
+        out = sums.mul_(scale).mul_(self.scale)
         if self.bias is not None:
             out.add_(self.bias)
         return out.view(*x.shape[:-1], -1)

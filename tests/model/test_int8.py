@@ -1,10 +1,12 @@
 """Integer layers stay near the float ones and give a row the same bytes in any company."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from model import int8
 from model.int8 import Int8Linear, to_int8
 
 
@@ -37,6 +39,17 @@ def test_a_row_does_not_depend_on_its_batch(n_rows: int, which: int, seed: int) 
     x = torch.randn(n_rows, 256, generator=torch.Generator().manual_seed(seed)) * 3
     row = which % n_rows
     assert torch.equal(layer(x)[row], layer(x[row : row + 1])[0])
+
+
+def test_a_cpu_without_int8_gets_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained and measured does not depend on the instructions of the machine."""
+    x, found = torch.randn(40, 256, generator=torch.Generator().manual_seed(1)), list[torch.Tensor]()
+    for is_fast in (True, False):
+        monkeypatch.setattr(int8, "is_fast", lambda is_fast=is_fast: is_fast)
+        layer = Int8Linear(_layer())
+        assert (layer.weight.dtype == torch.int8) is is_fast
+        found.append(layer(x))
+    assert torch.equal(*found)
 
 
 def test_an_all_zero_row_gives_the_bias() -> None:

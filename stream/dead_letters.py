@@ -16,11 +16,12 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.broker import Broker
-from stream.errors import BrokerUnavailable, StreamError
+from stream.errors import BrokerUnavailable, InvalidRecord, StreamError
 from stream.headers import (
     ATTEMPT,
     POST_ORIGIN,
     REPLAYED,
+    STAGE,
     VALUE_OMITTED,
     Headers,
     KafkaRecord,
@@ -29,7 +30,7 @@ from stream.headers import (
     parse_dead_letter,
 )
 from stream.reader import read_batches
-from stream.records import DeadLetter
+from stream.records import DeadLetter, PreparedPost, decode_prepared
 from stream.starting import start_client
 
 _CONNECT_TIMEOUT_S: Final = 15.0
@@ -98,6 +99,16 @@ def collect(records: Iterable[ConsumerRecord]) -> list[Stored]:
         Stored(letter=letter, partition=partition, replayed=_mark(letter) in marked)
         for letter, partition in found.values()
     ]
+
+
+def given_up_prepared(record: KafkaRecord) -> PreparedPost | None:
+    """Return the prepared post that a classify stage of its own gave up, None for any other record of the topic."""
+    if first_header(record.headers, STAGE) != "classify" or record.value is None:
+        return None
+    try:
+        return decode_prepared(record.value)
+    except InvalidRecord:  # the stages are not apart, so these are the bytes of a post; or of nothing
+        return None
 
 
 def replay_headers(letter: DeadLetter) -> Headers:

@@ -19,10 +19,11 @@ from stream.cache import FindingCache, connect_cache
 from stream.cache_topics import bring_missing, read_entries
 from stream.cache_writer import REDIS_ERRORS, CacheWriter
 from stream.consumer import IntakeConfig
-from stream.errors import StreamError
+from stream.errors import BrokerUnavailable, StreamError
 from stream.images import ImagePool
 from stream.intake import Accepted, Intake
 from stream.outbox import Outbox
+from stream.reader import tail_topic
 from stream.topics import Topics, topics
 from stream.transactions import Transactions
 from workers.channel import DurableChannel
@@ -45,6 +46,7 @@ Stage = Literal["all", "prepare", "classify"]
 
 _COMMIT_S = 0.5
 _TRANSACTION_S = 0.05  # outcomes are not seen before
+_LETTERS_PAUSE_S = 5.0
 _NOT_URGENT_SHARE = 0.75  # of the room for decoded pictures; the rest is for urgent posts
 
 
@@ -176,6 +178,8 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
                     raise
         if self.should_stop:  # told to stop while it started: a member that joins now would never leave
             return
+        if self.stage == "prepare":
+            self.add_future(self._guard(self._follow_letters()))
         await self.intake.start()
         self.add_future(self._guard(self._fetch()))
         self.add_future(self._guard(self._commit()))
@@ -287,6 +291,16 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         while not self.should_stop:
             await asyncio.sleep(_COMMIT_S if self.transactions is None else _TRANSACTION_S)
             await self.intake.commit()
+
+    async def _follow_letters(self) -> None:
+        """Read what the classify stage gives up, so that `prepare` lets it come again; a break in it loses no post."""
+        while not self.should_stop:
+            try:
+                async for letter in tail_topic(self.settings.broker, self.topics.dead_letters.name):
+                    self.prepare.forget_letter(letter)
+            except BrokerUnavailable as error:
+                log.warning("dead letters are not read for now, posts that come again count as duplicates: %s", error)
+                await asyncio.sleep(_LETTERS_PAUSE_S)
 
     def _granted(self, partition: TopicPartition) -> None:
         if self.stage != "prepare":  # whose worker publishes nothing that the cache holds

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from stream.dead_letters import given_up_prepared
 from stream.errors import ImagePoolStopped, ImageUnavailable, InvalidRecord
-from stream.headers import Cause, first_header
+from stream.headers import Cause, KafkaRecord, first_header
 from stream.images import ImagePool
 from stream.intake import Accepted
 from stream.records import JSON, TEXT_ONLY, Duplicate, Origin, Post, PreparedImage, PreparedPost, decode_post
@@ -140,6 +141,12 @@ class PrepareStage:
     def forget(self, job: Job) -> None:
         """Let a post that became a dead letter come again."""
         self._duplicates.forget(job.prepared.post, job.prepared.origin)
+
+    def forget_letter(self, letter: KafkaRecord) -> None:
+        """Let the post of a record on the dead-letters topic come again if it was lost after this stage."""
+        prepared = given_up_prepared(letter)
+        if prepared is not None:
+            self._duplicates.forget(prepared.post, prepared.origin)
 
     def forget_partitions(self, lost: Collection[tuple[str, int]]) -> None:
         """Remember nothing of partitions that went to another worker."""

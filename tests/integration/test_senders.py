@@ -62,6 +62,26 @@ async def test_corrected_post_that_comes_while_the_broken_one_is_in_flight_is_cl
     assert (ledger.findings, ledger.dead_letters, ledger.duplicates, ledger.missing) == (2, 2, 1, ())
 
 
+async def test_corrected_post_is_classified_with_the_stages_apart_as_well(field: Field) -> None:
+    """The stage that gave it up is not the one that remembers it; what was classified stays known."""
+    field.worker(stage="prepare")
+    field.worker(stage="classify")
+    first = [Post(id="text", text="[raise] for the model"), Post(id="other", text="bridge down")]
+    await field.feed([Raw(value=encode(post), partition=0) for post in first])
+    await field.settled(20)
+    async with asyncio.timeout(20):
+        while (await field.ledger()).missing:
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1.0)  # until the letter was read
+    again = [Post(id="text", text="bridge down, corrected"), Post(id="other", text="bridge down")]
+    await field.feed([Raw(value=encode(post), partition=0) for post in again])
+    async with asyncio.timeout(20):
+        while (ledger := await field.ledger()).missing or ledger.accepted < 4:
+            await asyncio.sleep(0.1)
+    assert sorted(finding.post_id for finding in await findings(field)) == ["other", "text"]
+    assert (ledger.findings, ledger.dead_letters, ledger.duplicates, ledger.missing) == (2, 1, 1, ())
+
+
 async def test_post_stamped_with_the_time_of_its_event_is_kept_from_when_it_came(field: Field) -> None:
     """By the sender's time, Kafka would delete a post older than the topic's retention before it is read."""
     await field.feed([Raw(value=encode(Post(id="old", text="bridge down")), timestamp_ms=1_000)])

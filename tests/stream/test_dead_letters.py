@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
-from stream.dead_letters import Wanted, collect, is_marker, replay_headers
+from stream.dead_letters import Wanted, collect, given_up_prepared, is_marker, replay_headers
 from stream.headers import (
     ATTEMPT,
     ERROR_PREFIX,
@@ -18,6 +20,7 @@ from stream.headers import (
     dead_letter_headers,
     parse_dead_letter,
 )
+from stream.records import Origin, Post, PreparedPost, encode, encode_prepared
 
 
 @dataclass
@@ -31,11 +34,13 @@ class Record:
     headers: Headers = field(default_factory=lambda: [("traceparent", b"00-aa-bb-01"), ("content-type", b"x")])
 
 
-def failed(record: Record, *, reason: str = "undecodable", partition: int = 1, offset: int = 0) -> Record:
+def failed(
+    record: Record, *, reason: str = "undecodable", stage: str = "prepare", partition: int = 1, offset: int = 0
+) -> Record:
     try:
         raise ValueError("not JSON")
     except ValueError as error:
-        headers = dead_letter_headers(record, Cause(reason=reason, stage="prepare", error=error))
+        headers = dead_letter_headers(record, Cause(reason=reason, stage=stage, error=error))
     return Record(
         topic="t.dead-letters", partition=partition, offset=offset, key=record.key, value=record.value, headers=headers
     )
@@ -51,6 +56,19 @@ def test_same_event_dead_lettered_twice_is_one_dead_letter() -> None:
 
     assert [entry.letter.id for entry in stored] == ["t.posts-3-41"]
     assert not stored[0].replayed
+
+
+def test_the_post_that_a_classify_stage_gave_up() -> None:
+    """A letter of another stage, of a post as it came, and one whose bytes were left out, tell of none."""
+    post, origin = Post(id="p-1", text="bridge down"), Origin(topic="t.posts", partition=3, offset=41)
+    prepared = PreparedPost(post=post, origin=origin, accepted_at=datetime(2026, 1, 5, tzinfo=UTC))
+    forwarded = Record(topic="t.prepared", value=encode_prepared(prepared))
+
+    assert given_up_prepared(failed(forwarded, stage="classify")) == prepared
+    assert given_up_prepared(failed(forwarded)) is None
+    for value in (encode(post), msgspec.msgpack.encode(post), b"", None):
+        assert given_up_prepared(failed(Record(value=value), stage="classify")) is None
+    assert given_up_prepared(marker("x")) is None
 
 
 def test_marker_says_that_the_letter_went_back() -> None:

@@ -26,7 +26,6 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 INLINE = [command for command in re.findall(r"`(sitrep [^`]+)`", README) if "--help" not in command]
 SITREP = [sys.executable, "-m", "deploy.cli"]
-_COMMAND_S = 400  # an evaluation takes minutes on a CPU without instructions for int8
 
 
 def test_generated_parts_are_current() -> None:
@@ -100,7 +99,7 @@ class Reader:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=_COMMAND_S,
+            timeout=90,
             check=False,
         )
 
@@ -148,7 +147,6 @@ SHORT = [command for command in ALL if command not in LONG and command not in PA
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(_COMMAND_S + 60)
 @pytest.mark.parametrize("command", SHORT)
 def test_command_runs(reader: Reader, command: str) -> None:
     """Each command of the README that ends by itself exits with 0."""

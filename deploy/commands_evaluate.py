@@ -77,6 +77,16 @@ def evaluate(
             "--faithful", metavar="N", min=1, help="Patch scores against RISE and others.", rich_help_panel=_MEASURES
         ),
     ] = None,
+    masks: Annotated[
+        int,
+        typer.Option(
+            "--masks",
+            metavar="N",
+            min=1,
+            help="With --faithful: RISE's, a decision each.",
+            rich_help_panel=_MEASURES,
+        ),
+    ] = 256,
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", min=1, help="Posts read ahead.", rich_help_panel=_MEASURES)
     ] = 32,
@@ -136,7 +146,7 @@ def evaluate(
             limit=limit,
         ),
         effort=Effort(explain=explain, batch=batch),
-        faithful=Settings(n_images=faithful) if faithful is not None else None,
+        faithful=Settings(n_images=faithful, n_masks=masks) if faithful is not None else None,
     )
     _check_before(request, out, as_ or [])
     runs = _runs(checkpoint, threads, out, request)

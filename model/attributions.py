@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ from torch import Tensor
 from model.transfer import Space
 
 Scores = npt.NDArray[np.float64]
-Decide = Callable[[tuple[int, ...]], float]  # the explained class's probability when these patches are shown
+Shown = tuple[int, ...]  # some of an image's patches
+Decide = Callable[[Sequence[Shown]], Scores]  # the explained class's probability for each
 
 
 def uniform_noise(n_patches: int, seed: int) -> Scores:
@@ -54,7 +55,7 @@ def rise(decide: Decide, n_patches: int, *, n_masks: int, seed: int) -> Scores:
     mean over masks, which leaves the order as it is but makes a patch that is never shown count as average.
     """
     masks = np.random.default_rng(seed).random((n_masks, n_patches)) < 0.5
-    probs = np.array([decide(tuple(np.flatnonzero(mask).tolist())) for mask in masks])
+    probs = decide([tuple(np.flatnonzero(mask).tolist()) for mask in masks])
     shown = masks.sum(0)
     sums = masks.T @ (probs - probs.mean())
     return np.asarray(sums / np.maximum(1, shown), dtype=np.float64)

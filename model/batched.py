@@ -187,8 +187,7 @@ class BatchedRationaleClassifier(RationaleClassifier):
             keep = stack.kept([selection.patches for selection in selections])
             decider = network.image_decider
             cells = Kept.of(cells_to_patches(keep, decider.rows, decider.tower.side)).to(self._device)
-            states = decider.tower(normalised(stack.scaled(sent(keep, self._device))), cells)
-            image = decider.class_head(states[:, 0])
+            image = decider.class_head(decider.tower(normalised(stack.scaled(sent(keep, self._device))), cells))
         return _log_probs(text), None if image is None else _log_probs(image)
 
     def stack(self, images: Sequence[Pixels]) -> ImageStack:
@@ -214,8 +213,8 @@ class ReplayedTower(nn.Module):
     def forward(self, pixel_values: Tensor, keep: Tensor | Kept) -> Tensor:
         """As `VisionTower.forward`."""
         kept = keep if isinstance(keep, Kept) else Kept.of(keep)
-        (states,) = self._replayed(pixel_values, kept.order, kept.attend)
-        return states
+        (pooled,) = self._replayed(pixel_values, kept.order, kept.attend)
+        return pooled
 
 
 def word_means(token_vectors: Tensor, owners: Tensor, n_words: int) -> Tensor:

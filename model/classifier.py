@@ -200,6 +200,22 @@ class RationaleClassifier:
             for task in tasks or self.config.tasks
         }
 
+    @torch.inference_mode()
+    def decide_images(self, evidence: Sequence[Evidence]) -> npt.NDArray[np.float64]:
+        """The same (N, 5) of images without words, together: up to rounding what `decide` says of each."""
+        shown = [
+            (k, one.pixel_values, one.patch_mask)
+            for k, one in enumerate(evidence)
+            if one.pixel_values is not None and one.patch_mask is not None
+        ]
+        probs = np.tile(fuse(self.config, None, None), (len(evidence), 1))
+        if shown:
+            rows, pixel_values, patch_masks = zip(*shown, strict=True)
+            logits = self.network.image_decider(torch.cat(pixel_values), torch.cat(patch_masks))
+            for k, row in zip(rows, logits, strict=True):
+                probs[k] = fuse(self.config, None, _numpy(row[None]))
+        return probs
+
     def _predict_one(self, example: Example) -> Prediction:
         selection = self.select(example)
         return self._told(example, selection, self.decide(self.mask(example, selection)))

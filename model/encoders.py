@@ -28,8 +28,8 @@ class Embeddings(nn.Module):
 
     def __init__(self, n_pieces: int, max_tokens: int, width: int) -> None:
         super().__init__()
-        self.pieces = nn.Embedding(n_pieces, width)
-        self.positions = nn.Embedding(max_tokens, width)
+        self.pieces = _embedding(n_pieces, width)
+        self.positions = _embedding(max_tokens, width)
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -37,6 +37,17 @@ class Embeddings(nn.Module):
         positions: Tensor = self.positions.weight[:T]  # (T, D)
         embedded: Tensor = self.norm(self.pieces(input_ids) + positions)  # (B, T, D)
         return embedded
+
+
+def _embedding(n_rows: int, width: int) -> nn.Embedding:
+    made: nn.Embedding = nn.Embedding.from_pretrained(drawn(n_rows, width), freeze=False)  # type: ignore[no-untyped-call]
+    return made
+
+
+def drawn(*shape: int) -> Tensor:
+    """Normal first values; none on the meta device, where torch would import for seconds to draw them."""
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_()
 
 
 class TextLayer(nn.Module):

@@ -159,7 +159,8 @@ def _faithfulness(metrics: Mapping[str, Any]) -> str:
     ]
     about = (
         f"Which patches matter, {made['n']} images: area under the probability of the image's class while patches come"
-        f" in (high is good) and go out (low is good), best first. Gain over RISE: {made['gain_over_rise']:+.1%}."
+        f" in (high is good) and go out (low is good), best first. Gain over RISE with {made['rise_masks']} masks:"
+        f" {made['gain_over_rise']:+.1%}."
     )
     return about + "\n\n" + _table(("scores", "insertion", "deletion"), rows)
 

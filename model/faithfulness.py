@@ -11,17 +11,19 @@ import numpy.typing as npt
 from msgspec import structs
 from tqdm import tqdm
 
-from model import attributions, views
-from model.attributions import Decide, Scores
-from model.classifier import Selection
+from model import attributions
+from model.attributions import Decide, Scores, Shown
+from model.classifier import RationaleClassifier, Selection
 from model.errors import ModelError
 from model.evaluation import example_of, spread, try_image
 from model.insides import Insides, insides_of
 from model.labelled_posts import LabelledPost
+from model.measures import Probs
 from model.records import Example
 from model.views import Stages
 
 OURS, RISE = "transport", "rise"
+_N_TOGETHER = 4  # sets of patches decided in a pass
 
 
 class NoImages(ModelError):
@@ -64,7 +66,7 @@ def measure(classifier: Stages, posts: Sequence[LabelledPost], settings: Setting
             found.append(areas_of(classifier, insides, example, settings, seed=settings.seed + index))
     if not found:
         raise NoImages("no post has an image that can be read, so there is no image faithfulness: leave out --faithful")
-    return summarise(found)
+    return {"rise_masks": settings.n_masks, **summarise(found)}
 
 
 def summarise(found: Sequence[Mapping[str, Areas]]) -> dict[str, Any]:
@@ -93,12 +95,12 @@ def areas_of(
 ) -> dict[str, Areas]:
     """Both areas for every way to score one image's patches."""
     selection = classifier.select(example)
-    alone = structs.replace(example, text="")
+    probs = _ImageAlone(classifier, example, selection)
     everything = tuple(range(len(selection.patch_scores)))
-    target = int(_show(classifier, alone, selection, everything).argmax())
+    target = int(probs([everything])[0].argmax())
 
-    def decide(shown: tuple[int, ...]) -> float:
-        return float(_show(classifier, alone, selection, shown)[target])
+    def decide(shown: Sequence[Shown]) -> Scores:
+        return probs(shown)[:, target]
 
     scored: dict[str, Scores] = {
         OURS: np.array(selection.patch_scores),
@@ -114,17 +116,35 @@ def areas(scores: Scores, decide: Decide, n_steps: int) -> Areas:
     """Trapezoids over equal steps from nothing to everything; ties go to the earlier patch."""
     order = np.argsort(-scores, kind="stable")
     counts = [round(step * len(order) / n_steps) for step in range(n_steps + 1)]
-    inserted = [decide(tuple(sorted(order[:k].tolist()))) for k in counts]
-    deleted = [decide(tuple(sorted(order[k:].tolist()))) for k in counts]
+    inserted = decide([tuple(sorted(order[:k].tolist())) for k in counts])
+    deleted = decide([tuple(sorted(order[k:].tolist())) for k in counts])
     widths = np.diff(counts) / len(order)
     return Areas(insertion=_area(inserted, widths), deletion=_area(deleted, widths))
 
 
-def _area(heights: Sequence[float], widths: npt.NDArray[np.float64]) -> float:
-    values = np.array(heights)
-    return float(((values[1:] + values[:-1]) / 2.0 * widths).sum())
+def _area(heights: Scores, widths: npt.NDArray[np.float64]) -> float:
+    return float(((heights[1:] + heights[:-1]) / 2.0 * widths).sum())
 
 
-def _show(classifier: Stages, example: Example, selection: Selection, shown: tuple[int, ...]) -> Any:
-    """What the image alone is decided to be when these patches are shown."""
-    return views.decide(classifier, example, replace(selection, words=(), patches=shown))
+class _ImageAlone:
+    """What the image alone is decided to be when some of its patches are shown, each set decided once."""
+
+    def __init__(self, classifier: Stages, example: Example, selection: Selection) -> None:
+        self._classifier, self._example = classifier, structs.replace(example, text="")
+        self._selection = replace(selection, words=())
+        self._known: dict[Shown, Probs] = {}
+
+    def __call__(self, shown: Sequence[Shown]) -> Probs:
+        """Class probabilities (N, 5) for N sets of patches."""
+        unknown = sorted(set(shown) - self._known.keys(), key=lambda one: (len(one), one))  # like sizes pad little
+        for start in range(0, len(unknown), _N_TOGETHER):
+            part = unknown[start : start + _N_TOGETHER]
+            self._known.update(zip(part, self._decide(part), strict=True))
+        return np.stack([self._known[one] for one in shown])
+
+    def _decide(self, shown: Sequence[Shown]) -> Sequence[Probs]:
+        classifier = self._classifier
+        evidence = [classifier.mask(self._example, replace(self._selection, patches=one)) for one in shown]
+        if isinstance(classifier, RationaleClassifier):
+            return list(classifier.decide_images(evidence))
+        return [classifier.decide(one) for one in evidence]

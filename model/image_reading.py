@@ -17,7 +17,7 @@ from model.losses import class_loss, class_weights
 from model.precision import mixed_precision
 from model.records import CLASSES
 from model.train_image import BATCH, pixel_batch
-from model.vision import VisionTower, cells_to_patches
+from model.vision import VisionTower, cells_to_patches, cls_after
 
 _SMOOTHNESS = 2.0  # cells over which a clustered mask's random field varies
 _TASK_WEIGHT = 0.3  # of classes and disaster types beside the teacher
@@ -64,8 +64,10 @@ def lower_states(
     for start in tqdm(range(0, len(rows), BATCH), desc="lower layers", mininterval=10.0):
         part = slice(start, min(start + BATCH, len(rows)))
         keep = cells_to_patches(cells[part], image.rows, tower.side)
-        states = tower.states(pixel_batch(rows[part], image.size_px), keep)
-        parts.append(next(state for depth, state in enumerate(states, 1) if depth == n_layers).half())
+        hidden, attend = tower.embedded(pixel_batch(rows[part], image.size_px), keep)
+        for layer in tower.layers[:n_layers]:
+            hidden = layer(hidden, attend)
+        parts.append(hidden.half())
     return torch.cat(parts)
 
 
@@ -97,9 +99,8 @@ def fit_tower(tower: VisionTower, rows: TowerRows, settings: TowerSettings, seed
             which = torch.randint(n_masks, (len(index),), generator=generator)
             hidden = rows.states[which, index].float()
             with mixed_precision():
-                for layer in upper:
-                    hidden = layer(hidden)
-            first = F.dropout(hidden[:, 0].float(), 0.1)  # (B, D)
+                pooled = cls_after(upper, hidden)
+            first = F.dropout(pooled.float(), 0.1)  # (B, D)
             loss = F.mse_loss(matched(first), goal[index])
             loss = loss + _TASK_WEIGHT * class_loss(heads[0](first), rows.labels[index], weights)
             loss = loss + _TASK_WEIGHT * class_loss(heads[1](first), rows.disasters[index])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ImageConfig, ModelConfig, TextConfig
-from model.encoders import Embeddings, LiteEncoder, TextEncoder
+from model.encoders import Embeddings, LiteEncoder, TextEncoder, drawn
 from model.records import HUMANITARIAN
 from model.sending import sent
 from model.vision import VisionTower, cells_to_patches
@@ -59,7 +59,7 @@ class ImageSelector(nn.Module):
         super().__init__()
         self.encoder = LiteEncoder(image.selector_width, image.selector_depth, image.selector_head_width)
         self.space = nn.Linear(image.selector_head_width, space_width)
-        self.prototypes = nn.Parameter(torch.randn(n_classes, space_width))
+        self.prototypes = nn.Parameter(drawn(n_classes, space_width))
         self.log_scale = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, pixel_values: Tensor) -> ImageSelection:
@@ -114,8 +114,8 @@ class ImageDecider(nn.Module):
 
     def pool(self, pixel_values: Tensor, patch_mask: Tensor) -> Tensor:
         """What the heads read, (B, D): [CLS]."""
-        states: Tensor = self.tower(pixel_values, cells_to_patches(patch_mask, self.rows, self.tower.side))
-        return states[:, 0]
+        pooled: Tensor = self.tower(pixel_values, cells_to_patches(patch_mask, self.rows, self.tower.side))
+        return pooled
 
 
 class Network(nn.Module):

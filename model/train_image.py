@@ -142,8 +142,7 @@ def tower_features(
     for start in tqdm(range(0, len(rows), BATCH), desc=title, mininterval=10.0):
         part = slice(start, min(start + BATCH, len(rows)))
         pixel_values = pixel_batch(rows[part], image.size_px, keep_only(cells[part], image))
-        states = tower(pixel_values, cells_to_patches(cells[part], image.rows, tower.side))
-        found.append(states[:, 0].half())
+        found.append(tower(pixel_values, cells_to_patches(cells[part], image.rows, tower.side)).half())
     return torch.cat(found)
 
 
@@ -153,7 +152,7 @@ def whole_features(rows: Sequence[ImageRow], tower: VisionTower, size_px: int) -
     found: list[Tensor] = []
     for start in tqdm(range(0, len(rows), BATCH), desc="whole images", mininterval=10.0):
         pixel_values = pixel_batch(rows[start : start + BATCH], size_px, lambda _, pixels: data.square(pixels, size_px))
-        found.append(tower(pixel_values)[:, 0].half())
+        found.append(tower(pixel_values).half())
     return torch.cat(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +28,14 @@ class VisionLayer(nn.Module):
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
 
-    def forward(self, hidden: Tensor, attend: Tensor | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, attend: Tensor | None = None, *, n_first: int | None = None) -> Tensor:
+        """(B, N, D) to the same, or to the states (B, n_first, D) of the first places alone, for less work."""
         B, N, D = hidden.shape  # batch, [CLS] and patches, width
+        M = N if n_first is None else n_first
         qkv = self.qkv(self.attention_norm(hidden)).view(B, N, 3, self.n_heads, D // self.n_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, nh, N, hs)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend)
-        hidden = hidden + self.out(mixed.transpose(1, 2).reshape(B, N, D))
+        mixed = F.scaled_dot_product_attention(query[:, :, :M], key, value, attn_mask=attend)
+        hidden = hidden[:, :M] + self.out(mixed.transpose(1, 2).reshape(B, M, D))
         grown = self.up(self.output_norm(hidden))
         summed: Tensor = hidden + self.down(grown * torch.sigmoid(_QUICK_GELU * grown))
         return summed
@@ -63,7 +65,7 @@ class Kept:
 
 
 class VisionTower(nn.Module):
-    """Square images to states of [CLS] and of the patches kept; what was not kept is never embedded.
+    """Square images to [CLS] over the patches kept; what was not kept is never embedded.
 
     Computes in the dtype of its weights and answers in that of its input.
     """
@@ -78,12 +80,12 @@ class VisionTower(nn.Module):
         self.layers = nn.ModuleList(VisionLayer(width, n_heads) for _ in range(n_layers))
 
     def forward(self, pixel_values: Tensor, keep: Tensor | Kept | None = None) -> Tensor:
-        """The last layer's states; see `states`."""
-        *_, last = self.states(pixel_values, keep)
-        return last
+        """(B, 3, S, S) and patch mask (B, P), True = kept, to [CLS] after the last layer, (B, D)."""
+        hidden, attend = self.embedded(pixel_values, keep)
+        return cls_after(self.layers, hidden, attend).to(pixel_values.dtype)
 
-    def states(self, pixel_values: Tensor, keep: Tensor | Kept | None = None) -> Iterator[Tensor]:
-        """(B, 3, S, S) and patch mask (B, P), True = kept, to each layer's (B, 1 + N, D); N is the most kept.
+    def embedded(self, pixel_values: Tensor, keep: Tensor | Kept | None = None) -> tuple[Tensor, Tensor | None]:
+        """What the first layer is given: states (B, 1 + N, D), N the most kept, and what may be attended to.
 
         Patches come in grid order; rows that keep fewer than N end in states that nothing attends to.
         """
@@ -98,11 +100,17 @@ class VisionTower(nn.Module):
             rows = torch.arange(B, device=pixels.device)[:, None]
             pixels, positions = pixels[rows, kept.order], positions[rows, kept.order]
             attend = kept.attend
-        embedded = F.linear(pixels.flatten(2), self.patches.weight.flatten(1), self.patches.bias) + positions
-        hidden = self.norm(torch.cat([(self.first + self.positions[0]).expand(B, 1, -1), embedded], dim=1))
-        for layer in self.layers:
-            hidden = layer(hidden, attend)
-            yield hidden.to(pixel_values.dtype)
+        patches = F.linear(pixels.flatten(2), self.patches.weight.flatten(1), self.patches.bias) + positions
+        return self.norm(torch.cat([(self.first + self.positions[0]).expand(B, 1, -1), patches], dim=1)), attend
+
+
+def cls_after(layers: Iterable[nn.Module], hidden: Tensor, attend: Tensor | None = None) -> Tensor:
+    """[CLS] (B, D) after the layers: of the last one no other state is worked out, for nothing reads it."""
+    *lower, last = layers
+    for layer in lower:
+        hidden = layer(hidden, attend)
+    summed: Tensor = last(hidden, attend, n_first=1)[:, 0]
+    return summed
 
 
 def cells_to_patches(cells: Tensor, cells_side: int, patches_side: int) -> Tensor:

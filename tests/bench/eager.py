@@ -91,8 +91,8 @@ class PlainVision(nn.Module):
             _copy(layer.down, theirs.mlp.fc2)
 
     def forward(self, pixel_values: Tensor, keep: Tensor | Kept | None = None) -> Tensor:
-        hidden: Tensor = self.model(pixel_values).last_hidden_state
-        return hidden
+        pooled: Tensor = self.model(pixel_values).last_hidden_state[:, 0]
+        return pooled
 
 
 def plain_classifier(path: Path) -> RationaleClassifier:

@@ -148,7 +148,7 @@ def test_report_and_plots(folder: Path, checkpoint: str, capsys: pytest.CaptureF
     """Three pictures that the report shows; no post's text outside the predictions."""
     run(
         capsys, "--checkpoint", checkpoint, "--data", "posts.tsv", "--images", "pictures", "--out", "results",
-        "--explain", "--faithful", "1",
+        "--explain", "--faithful", "1", "--masks", "8",
     )  # fmt: skip
 
     report = (folder / "results" / "report.md").read_text("utf-8")
@@ -164,6 +164,7 @@ def test_report_and_plots(folder: Path, checkpoint: str, capsys: pytest.CaptureF
     assert metrics["views"]["rationale_only"]["macro_f1"] == metrics["macro_f1"]
     assert {"comprehensiveness", "sufficiency", "aopc", "macro_f1_drop"} <= set(metrics["explanation"])
     assert "gain_over_rise" in metrics["image_faithfulness"]
+    assert metrics["image_faithfulness"]["rise_masks"] == 8 and "RISE with 8 masks" in report
     assert [row["share"] for row in metrics["budgets"]][-1] == 1.0
     assert metrics["budgets"][-1]["accuracy"] == metrics["views"]["full"]["accuracy"]
     told = report + json.dumps(metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from model import RationaleClassifier, attributions
+from model.attributions import Scores, Shown
 from model.faithfulness import Areas, NoImages, Settings, areas, measure, summarise
 from model.labelled_posts import LabelledPost
 from model.transfer import Space
@@ -18,9 +20,9 @@ from tests.model.conftest import noise
 WEIGHTS = np.array([0.1, 0.6, 0.0, 0.3])
 
 
-def decide(shown: tuple[int, ...]) -> float:
+def decide(shown: Sequence[Shown]) -> Scores:
     """A class whose probability is the sum of its patches' weights."""
-    return float(WEIGHTS[list(shown)].sum())
+    return np.array([WEIGHTS[list(one)].sum() for one in shown])
 
 
 def test_areas_of_the_best_order_by_hand() -> None:
@@ -44,7 +46,11 @@ def test_fewer_steps_take_the_same_number_of_patches() -> None:
     """Ten steps over four patches still begin with nothing and end with all."""
     shown: list[int] = []
 
-    areas(WEIGHTS, lambda patches: float(shown.append(len(patches)) or 0.0), n_steps=10)
+    def noted(sets: Sequence[Shown]) -> Scores:
+        shown.extend(map(len, sets))
+        return decide(sets)
+
+    areas(WEIGHTS, noted, n_steps=10)
 
     assert shown[:11] == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4]
     assert shown[11:] == [4 - n for n in shown[:11]]

@@ -33,7 +33,7 @@ def test_a_kept_patch_counts(tower: VisionTower) -> None:
     pixels = torch.randn(1, 3, 32, 32)
     altered = pixels.clone()
     altered[:, :, 8:16, 16:24] += 1.0
-    assert not torch.allclose(tower(pixels, _mask(6))[:, 0], tower(altered, _mask(6))[:, 0])
+    assert not torch.allclose(tower(pixels, _mask(6)), tower(altered, _mask(6)))
 
 
 def test_all_patches_kept_is_the_whole_image(tower: VisionTower) -> None:
@@ -46,13 +46,22 @@ def test_rows_that_keep_fewer_patches_are_untouched_by_longer_ones(tower: Vision
     pixels = torch.randn(2, 3, 32, 32)
     together = tower(pixels, torch.cat([_mask(1, 2, 3, 9), _mask(5, 6)]))
     alone = tower(pixels[1:], _mask(5, 6))
-    torch.testing.assert_close(together[1, :3], alone[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(together[1], alone[0], rtol=1e-5, atol=1e-5)
+
+
+def test_cls_is_what_all_states_would_have_had(tower: VisionTower) -> None:
+    """The last layer works out [CLS] alone; whole layers, one after the other, give the same."""
+    pixels, keep = torch.randn(2, 3, 32, 32), torch.cat([_mask(1, 2, 3, 9), _mask(5, 6)])
+    hidden, attend = tower.embedded(pixels, keep)
+    for layer in tower.layers:
+        hidden = layer(hidden, attend)
+    torch.testing.assert_close(tower(pixels, keep), hidden[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_where_a_patch_lies_matters(tower: VisionTower) -> None:
     patch = torch.randn(1, 3, 8, 8)
     pixels = patch.repeat(1, 1, SIDE, SIDE)
-    assert not torch.allclose(tower(pixels, _mask(0))[:, 0], tower(pixels, _mask(15))[:, 0])
+    assert not torch.allclose(tower(pixels, _mask(0)), tower(pixels, _mask(15)))
 
 
 def test_a_cell_covers_its_square_of_patches() -> None:

@@ -41,6 +41,12 @@ def bench_tables(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def bench_keys(summary: Mapping[str, Any]) -> str:
+    """Return the keys and the rates by contender alone."""
+    about = summary["about"]
+    return "\n\n".join([f"{about['machine']}. {_commits(summary)}", _keys(summary), _rates(summary["figures"])])
+
+
 def _commits(summary: Mapping[str, Any]) -> str:
     """Return which commit was measured, key by key where a part was measured again later."""
     keys: dict[str, list[str]] = {}

@@ -16,7 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from deploy.bench_tables import bench_tables
+from deploy.bench_tables import bench_keys, bench_tables
 from deploy.gpu_tables import gpu_tables
 from model import summary, tables
 from workers.metrics import Metrics
@@ -129,6 +129,11 @@ def bench_table() -> str:
     return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
 
 
+def bench_avx2_table() -> str:
+    """Return what it measured on a CPU without instructions for int8."""
+    return bench_keys(json.loads((BENCH / "avx2.json").read_text("utf-8")))
+
+
 def gpu_table() -> str:
     """Return what `python -m tests.bench --device cuda` measured; see `deploy.gpu_tables`."""
     paths = sorted(BENCH.glob("gpu-*.json"))
@@ -145,6 +150,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "overload": overload_table,
     "busy": busy_table,
     "bench": bench_table,
+    "bench-avx2": bench_avx2_table,
     "gpu": gpu_table,
 }
 

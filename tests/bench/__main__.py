@@ -75,7 +75,7 @@ def _about(arena: Arena, supply: Supply, args: argparse.Namespace) -> dict[str, 
         "redis": arena.redis_name,
         "posts": supply.name,
         "device": args.device,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}",
         "classifier_threads": 1,
         "versions": _versions(),
         "commit": _commit(),
@@ -97,6 +97,16 @@ def _commit() -> str:
     """The checkout's commit; empty outside one."""
     shown = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return shown.stdout.strip()
+
+
+def _processor() -> str:
+    """The kind of CPU, with what the classifier's speed depends on."""
+    import torch
+
+    from model import int8
+
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} ({vectors} {'with' if int8.is_fast() else 'without'} int8 instructions)"
 
 
 def _gpu_name() -> str:

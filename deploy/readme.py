@@ -129,7 +129,7 @@ def bench_table() -> str:
     return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
 
 
-def bench_avx2_table() -> str:
+def older_table() -> str:
     """Return what it measured on a CPU without instructions for int8."""
     return bench_keys(json.loads((BENCH / "avx2.json").read_text("utf-8")))
 
@@ -150,7 +150,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "overload": overload_table,
     "busy": busy_table,
     "bench": bench_table,
-    "bench-avx2": bench_avx2_table,
+    "older": older_table,
     "gpu": gpu_table,
 }
 

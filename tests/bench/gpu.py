@@ -195,7 +195,7 @@ def _compact(classifier: BatchedRationaleClassifier, group: Sequence[EncodedExam
         network.text_decider(network.embeddings(left.input_ids), left.mask)
         if pixels is not None:
             network.image_selector(pixels)
-            decider.class_head(decider.tower(pixels, kept)[:, 0])
+            decider.class_head(decider.tower(pixels, kept))
 
     return call
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,17 @@ def test_quick_convolutions_stay_near_the_exact_ones(tmp_path: Path) -> None:
         exact, quick = encoder(pixel_values), copy.deepcopy(encoder).to(torch.bfloat16)(pixel_values)
     assert quick.dtype == torch.float32
     assert torch.cosine_similarity(exact.flatten(1), quick.flatten(1)).item() > 0.995
+
+
+def test_images_decided_together_are_as_alone(tiny: RationaleClassifier) -> None:
+    """Sets of different sizes share a pass; where no patch is shown there is only the prior."""
+    example = Example(text="", image=noise(60, 80))
+    selection = tiny.select(example)
+    sets = [(), (0,), (1, 2, 5), tuple(range(len(selection.patch_scores)))]
+    evidence = [tiny.mask(example, replace(selection, patches=one)) for one in sets]
+
+    together = tiny.decide_images(evidence)
+
+    assert np.allclose(together, [tiny.decide(one) for one in evidence], atol=1e-5)
+    assert together[0].tolist() == pytest.approx(tiny.config.prior)
+    assert not np.allclose(together[1], together[3], atol=1e-5)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from model.evaluate import Request
+    from model.evaluation.evaluate import Request
 
 _ROWS, _FILES, _MEASURES, _SUMMARY = "Which rows", "Files", "What is measured", "The project's summary of figures"
 _MODALITIES = ("both", "text", "image")
@@ -125,10 +125,10 @@ def evaluate(
         raise typer.BadParameter(f"{only!r} is none of {', '.join(_MODALITIES)}", param_hint="--only")
     if len({summary is None, not as_, protocol is None}) > 1:
         raise typer.BadParameter("--summary, --as and --protocol go together: give all three or none")
-    from model.evaluate import Request
-    from model.evaluation import Effort
-    from model.faithfulness import Settings
-    from model.labelled_posts import COLUMNS, Choice
+    from model.data.labelled_posts import COLUMNS, Choice
+    from model.evaluation.evaluate import Request
+    from model.evaluation.faithfulness import Settings
+    from model.evaluation.judging import Effort
 
     columns = _pairs(column, "--column")
     if unknown := sorted(set(columns) - set(COLUMNS)):
@@ -151,7 +151,7 @@ def evaluate(
     _check_before(request, out, as_ or [])
     runs = _runs(checkpoint, threads, out, request)
     if summary is not None and protocol is not None:
-        from model.evaluate import add_to_summary
+        from model.evaluation.evaluate import add_to_summary
 
         for prefix in as_ or []:
             for key in add_to_summary(summary, prefix, runs, protocol):
@@ -161,8 +161,8 @@ def evaluate(
 def _check_before(request: Request, out: Path, keys: list[str]) -> None:
     """Fails now where the end of a long run would."""
     from deploy.failure import CommandFailed
-    from model.evaluate import keys_of
-    from model.table_file import read_table
+    from model.data.table_file import read_table
+    from model.evaluation.evaluate import keys_of
 
     read_table(request.data)
     for prefix in keys:
@@ -181,7 +181,7 @@ def _ids(file: Path) -> frozenset[str]:
 
 
 def _runs(checkpoints: list[Path] | None, threads: int, out: Path, request: Request) -> list[dict[str, Any]]:
-    from model.evaluate import evaluate as run
+    from model.evaluation.evaluate import evaluate as run
     from model.loading import load_classifier
     from workers.settings import SHIPPED_CHECKPOINT
 

@@ -108,8 +108,8 @@ def _prepared(device: str | None, threads: int | None) -> str:
 def _train_compact(recipe: object, *, data: Path, out: Path, weights: str | None) -> None:
     from deploy.failure import CommandFailed
     from model.joint.recipe import CompactRecipe
-    from model.steps import Run
-    from model.train import train
+    from model.training.steps import Run
+    from model.training.train import train
 
     assert isinstance(recipe, CompactRecipe)
     if weights is None:

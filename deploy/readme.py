@@ -18,7 +18,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from deploy.bench_tables import bench_keys, bench_tables
 from deploy.gpu_tables import gpu_tables
-from model import summary, tables
+from model.evaluation import summary, tables
 from workers.metrics import Metrics
 from workers.setting_sources import explain_settings
 from workers.settings import SHIPPED_CHECKPOINT

@@ -39,6 +39,14 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module or ""
 
 
+def imported_modules(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and name of everything imported, with each name of a `from` import as if it were a module."""
+    yield from imports(file)
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
 def environment_reads(file: Path) -> Iterator[int]:
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
@@ -104,6 +112,30 @@ def test_top_level_folders_are_the_known_ones() -> None:
         pytest.skip("not a git checkout")
     folders = {line.split("/")[0] for line in listed.stdout.splitlines() if "/" in line}
     assert folders <= TOP_FOLDERS
+
+
+def test_what_serves_imports_nothing_of_what_trains_or_measures() -> None:
+    """Whoever reads how a post is decided need not read how that was learnt."""
+    modules = {name_of(file).removesuffix(".py").replace("/", "."): file for file in files("model")}
+    serving, reached = ["model.loading"], set[str]()
+    while serving:
+        module = serving.pop()
+        if module in modules and module not in reached:
+            reached.add(module)
+            serving += [name for _, name in imported_modules(modules[module])]
+    assert "model.joint.classifier" in reached
+    assert [name for name in sorted(reached) if name.split(".")[1] in {"data", "evaluation", "training"}] == []
+
+
+def test_what_reads_and_measures_imports_nothing_of_what_trains() -> None:
+    wrong = [
+        f"{name_of(file)}:{line} imports {name}"
+        for package, above in (("data", {"evaluation", "training", "joint"}), ("evaluation", {"training"}))
+        for file in files(f"model/{package}")
+        for line, name in imported_modules(file)
+        if name.startswith("model.") and name.split(".")[1] in above
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

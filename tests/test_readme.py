@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -49,6 +50,14 @@ def test_make_targets_exist() -> None:
     named |= {name.split()[0] for name in re.findall(r"`make ([a-z]+)", README)}
     assert {"demo", "test"} <= named
     assert [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
+
+
+def test_modules_exist() -> None:
+    """Each module that the README or a model card names can be run or imported."""
+    card = (ROOT / "model" / "checkpoints" / "compact" / "MODEL_CARD.md").read_text("utf-8")
+    named = set(re.findall(r"`(?:python -m )?((?:model|tests)(?:\.[a-z_]+)+)", README + card)) - {"model.safetensors"}
+    assert "model.training.train" in named
+    assert [name for name in sorted(named) if importlib.util.find_spec(name) is None] == []
 
 
 class Reader:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from model import data
-from model.data import MERGED, RationaleRow
+from model.data import datasets, rationales
+from model.data.labels import MERGED
+from model.data.rationales import RationaleRow
 from model.errors import ModelError
 from model.records import HUMANITARIAN, TASKS
 
@@ -91,7 +92,7 @@ def load_archive(folder: Path, tasks: Sequence[str], *, drop_copies: bool) -> Ar
             if not any(post.splits.get(task) == split for post in rows):
                 raise DataError(f"no usable {split} row for the task {task} under {folder}; check its {split} file")
     names = [path.relative_to(folder).as_posix() for path in tables]
-    return Archive(train=train, held=held, n_missing_images=n_missing, digest=data.digest(folder, names))
+    return Archive(train=train, held=held, n_missing_images=n_missing, digest=datasets.digest(folder, names))
 
 
 def load_rationales(files: Iterable[Path]) -> list[RationaleRow]:
@@ -99,10 +100,10 @@ def load_rationales(files: Iterable[Path]) -> list[RationaleRow]:
     rows: list[RationaleRow] = []
     for path in files:
         try:
-            table = data.rationale_table(path)
+            table = rationales.rationale_table(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); give --rationales a table of tweets") from error
-        found = data.marked_rows(table)
+        found = rationales.marked_rows(table)
         if not found:
             raise DataError(f"{path} has no row with a known label and a span found in its text; check its columns")
         if len(found) < len(table.rows):
@@ -119,8 +120,8 @@ def load_rationales(files: Iterable[Path]) -> list[RationaleRow]:
 def without_copies(rows: Sequence[_Row], held: Sequence[Post]) -> list[_Row]:
     """The rows that share neither a tweet nor, normalised, a text with a held-out one."""
     tweets = {post.row_id.split("_")[0] for post in held}
-    texts = {data.text_key(post.text) for post in held if post.text}
-    return [row for row in rows if row.row_id.split("_")[0] not in tweets and data.text_key(row.text) not in texts]
+    texts = {datasets.text_key(post.text) for post in held if post.text}
+    return [row for row in rows if row.row_id.split("_")[0] not in tweets and datasets.text_key(row.text) not in texts]
 
 
 def _split_file(folder: Path, task: str, split: str) -> Path:

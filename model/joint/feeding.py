@@ -18,8 +18,8 @@ from msgspec import structs
 from torch import Tensor
 from tqdm import tqdm
 
-from model import data
 from model.classifier import Selection
+from model.data import image_file
 from model.inputs import EncodedExample, encode_text
 from model.joint.archive import Post
 from model.joint.batch import Item
@@ -66,8 +66,8 @@ class Rows:
 
     def _image(self, path: Path) -> Pixels | None:
         try:
-            return data.read_image(path, self.max_edge_px)
-        except data.IMAGE_ERRORS as error:
+            return image_file.read_image(path, self.max_edge_px)
+        except image_file.IMAGE_ERRORS as error:
             if path not in self.unreadable:
                 self.unreadable.add(path)
                 log.warning("%s cannot be read, its post goes without it: %s", path, error)

@@ -1,4 +1,4 @@
-"""What the ablations and the comparison of patch scores need of a joint checkpoint's inside; see `model.insides`."""
+"""What the ablations and the comparison of patch scores need of a joint checkpoint's inside (`evaluation.insides`)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import attributions
-from model.attributions import Scores
 from model.classifier import Selection
+from model.evaluation import attributions
+from model.evaluation.attributions import Scores
+from model.evaluation.measures import Probs
 from model.joint.classifier import JointClassifier, JointEvidence
 from model.joint.evidence import read
 from model.joint.pixels import fade_others, grid_of, to_pixel_values
 from model.joint.states import Inputs
-from model.measures import Probs
 from model.records import HUMANITARIAN, Example
 
 

@@ -1,6 +1,6 @@
 """`python -m model.joint.packages`: the towers of `dual` from pip packages, where no model hub can be reached.
 
-Reads the folder of unpacked packages that `python -m model.train` reads, and writes `vision/` and `text/` for
+Reads the folder of unpacked packages that `python -m model.training.train` reads, and writes `vision/` and `text/` for
 `sitrep train --recipe dual --weights`.
 """
 
@@ -10,7 +10,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from model.pretrained import clip_state, tokenizer_path
+from model.training.pretrained import clip_state, tokenizer_path
 
 
 def main() -> None:

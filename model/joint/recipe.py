@@ -98,7 +98,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class CompactRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hands over to `model.train`, which makes the shipped kind."""
+    """Hands over to `model.training.train`, which makes the shipped kind."""
 
     trainer: Literal["compact"]
     name: str

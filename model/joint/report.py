@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model import evaluation_plots
 from model.classifier import Selection
-from model.evaluation_report import RELIABILITY
+from model.evaluation import plots
+from model.evaluation.measures import Labels, Probs, alert_threshold, calibration_error, classification
+from model.evaluation.report import RELIABILITY
 from model.joint.archive import Archive
 from model.joint.card import model_card
 from model.joint.config import JointConfig
 from model.joint.network import Decider, Selector
 from model.joint.scoring import Job, Left, left_logits, whole_logits
-from model.measures import Labels, Probs, alert_threshold, calibration_error, classification
 from model.records import CLASSES, HUMANITARIAN, TASKS
 
 _ALERT_PRECISION = 0.9
@@ -147,7 +147,7 @@ def write(out: Path, config: JointConfig, measured: Measured, run: Mapping[str, 
     for name, values in ((METRICS, metrics), (CALIBRATION, {"version": config.version, **measured.calibration})):
         (out / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (out / CARD).write_text(model_card(config, metrics), encoding="utf-8")
-    evaluation_plots.reliability_diagram(out / RELIABILITY, *measured.judged, calibration_error(*measured.judged))
+    plots.reliability_diagram(out / RELIABILITY, *measured.judged, calibration_error(*measured.judged))
 
 
 def run_key(out: Path) -> str | None:

@@ -16,13 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.classifier import Selection
+from model.evaluation.measures import classification
 from model.joint.batch import Item
 from model.joint.evidence import select, shown
 from model.joint.feeding import Batch, Rows, in_order
 from model.joint.fit import Plan
 from model.joint.network import Decider, Selector
 from model.joint.recipe import Recipe
-from model.measures import classification
 from model.precision import mixed_precision
 from model.records import HUMANITARIAN, Example
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.data import RationaleRow
+from model.data.rationales import RationaleRow, marked_words
 from model.joint.archive import Post
 from model.joint.config import WordLimits
 from model.joint.evidence import Kit, Reading
 from model.joint.network import Selector
 from model.records import HUMANITARIAN
 from model.selection import best_piece, choose_words
-from model.train_text import marked_words
 
 
 def human_posts(rows: Sequence[RationaleRow], kit: Kit) -> tuple[list[Post], list[list[float] | None]]:

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 
 from model import checkpoint
-from model.data import RationaleRow
+from model.data.rationales import RationaleRow
 from model.errors import ModelError
 from model.joint import folder, report
 from model.joint.archive import Archive, load_archive, load_rationales, without_copies

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from model import RationaleClassifier
-from model.speed import made_posts
+from model.evaluation.speed import made_posts
 from tests.bench.arena import Arena
 from tests.bench.eager import plain_classifier, rates
 from tests.bench.plan import Plan

@@ -8,7 +8,7 @@ import torch
 from deploy.gpu_tables import gpu_tables
 from model import Example, checkpoint
 from model.batched import BatchedRationaleClassifier
-from model.speed import made_posts
+from model.evaluation.speed import made_posts
 from model.testing import tiny_checkpoint
 from tests.bench.gpu import _flops_per_post, _networks
 

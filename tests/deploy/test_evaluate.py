@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from deploy.cli import main
 from model import CLASSES, Example, RationaleClassifier
 from model.classifier import Selection
-from model.data import read_image
+from model.data.image_file import read_image
 from model.testing import tiny_checkpoint
 
 TEXTS = (

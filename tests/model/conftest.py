@@ -10,7 +10,7 @@ import torch
 from model import Example, RationaleClassifier, checkpoint
 from model.records import Pixels
 from model.testing import tiny_checkpoint
-from model.text_kit import TextKit
+from model.training.text_kit import TextKit
 
 COMPACT = Path(__file__).parents[2] / "model" / "checkpoints" / "compact"
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from model.evaluation.measures import alert_threshold, calibration_error, token_f1
 from model.losses import (
     class_loss,
     class_weights,
@@ -14,7 +15,6 @@ from model.losses import (
     rationale_loss,
     weighted_rationale_loss,
 )
-from model.measures import alert_threshold, calibration_error, token_f1
 
 LOG_2 = math.log(2.0)
 

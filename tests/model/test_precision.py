@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import fit_text
 from model.batches import TokenItem
 from model.joint.fit import Plan, fit
 from model.joint.recipe import TrainingRecipe
 from model.network import TextDecider
 from model.precision import is_bf16_fast, mixed_precision
-from model.text_kit import TextKit
+from model.training import fit_text
+from model.training.text_kit import TextKit
 
 
 @pytest.fixture(params=[True, False], ids=["has bf16", "has none"])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from model import CLASSES
+from model.data.table_file import InvalidTable
 from model.joint.archive import Archive, DataError, load_archive, load_rationales, without_copies
 from model.records import HUMANITARIAN, TASKS
-from model.table_file import InvalidTable
 from tests.model.joint.archive_layout import N_ROWS, make_archive, write_tsv
 
 SPLIT_FILE = "task_humanitarian_text_img_agreed_lab_{}.tsv"

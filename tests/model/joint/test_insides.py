@@ -11,12 +11,12 @@ from msgspec import structs
 from PIL import Image
 
 from model import Example
-from model.ablated import WAYS, Case, ways_of
-from model.faithfulness import Settings, measure
-from model.insides import insides_of
+from model.data.labelled_posts import LabelledPost
+from model.evaluation.ablated import WAYS, Case, ways_of
+from model.evaluation.faithfulness import Settings, measure
+from model.evaluation.insides import insides_of
 from model.joint.classifier import JointClassifier
 from model.joint.insides import JointInsides
-from model.labelled_posts import LabelledPost
 from tests.model.conftest import noise
 
 POST = Example(text="Bridge collapsed near the old mill, families trapped after the storm", image=noise(90, 70))

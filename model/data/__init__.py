@@ -1,0 +1,1 @@
+"""Labelled posts and pictures, read from files; trains and measures nothing."""

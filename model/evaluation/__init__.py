@@ -1,0 +1,1 @@
+"""What a classifier is worth: measures, tables and plots over posts with labels; trains nothing."""

@@ -1,0 +1,1 @@
+"""How the shipped checkpoint is made, and the protocol of its figures; serves nothing."""

@@ -26,6 +26,7 @@ from deploy.options import open_cache, topics_of
 from deploy.page_server import serve
 from deploy.render import safe
 from deploy.sample_posts import SAMPLES_FOLDER
+from stream.ending import end_tasks
 from stream.errors import InvalidRecord, StreamError
 from stream.ledger import Ledger, read_ledger
 from stream.reader import tail_topic
@@ -276,9 +277,9 @@ async def _cancelled_after(work: Any) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield task
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):  # its failure was seen, or no longer matters
-            await task
+        await end_tasks([task])
+        if not task.cancelled():
+            task.exception()  # was seen, or no longer matters
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from rich.text import Text
 from deploy.awaiting import outcome_ends, wait_for_outcomes
 from deploy.options import topics_of
 from deploy.render import safe
+from stream.client import start_client
 from stream.feeds import FeedCounts, ReplayCounts, read_feed, replay
 from stream.headers import Headers
 from stream.ledger import read_ledger
 from stream.outbox import Outgoing
-from stream.starting import start_client
 from stream.topics import check_topics
 from workers.settings import Settings
 

@@ -15,10 +15,10 @@ from aiokafka.errors import KafkaError, UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest
 
 from stream.broker import Broker
+from stream.client import start_client
 from stream.errors import StreamError
 from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
-from stream.starting import start_client
 
 log = logging.getLogger(__name__)
 

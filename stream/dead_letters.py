@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.broker import Broker
+from stream.client import start_client
 from stream.errors import BrokerUnavailable, InvalidRecord, StreamError
 from stream.headers import (
     ATTEMPT,
@@ -31,7 +32,6 @@ from stream.headers import (
 )
 from stream.reader import read_batches
 from stream.records import DeadLetter, PreparedPost, decode_prepared
-from stream.starting import start_client
 
 _CONNECT_TIMEOUT_S: Final = 15.0
 _LETTERS_PER_TRANSACTION: Final = 100

@@ -19,10 +19,10 @@ from aiokafka.errors import (
 from msgspec import Struct
 
 from stream.broker import Broker
+from stream.client import start_client
 from stream.errors import BrokerUnavailable, RecordTooLarge
 from stream.headers import Headers
 from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
-from stream.starting import start_client
 
 if TYPE_CHECKING:
     from stream.accepted import Accepted

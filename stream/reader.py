@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream.broker import Broker
+from stream.client import start_client, stop_client
 from stream.errors import BrokerUnavailable, StreamError
 from stream.odd_headers import read_any_header_name
 from stream.patience import rest_between_empty_fetches
-from stream.starting import start_client
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 
@@ -192,7 +192,7 @@ async def _consumer(broker: Broker, isolation_level: Isolation) -> AsyncIterator
                 f"the Kafka broker at {broker} failed: {str(error) or type(error).__name__}"
             ) from error
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, broker: Broker, topic: str) -> list[TopicPartition]:

@@ -11,8 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from stream.broker import Broker
+from stream.client import start_client
 from stream.errors import StreamError
-from stream.starting import start_client
 
 DAY_MS: Final = 86_400_000
 

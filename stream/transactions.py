@@ -18,11 +18,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from stream.broker import Broker
+from stream.client import start_client
 from stream.errors import BrokerUnavailable, RecordTooLarge, StreamError
 from stream.offsets import Lease
 from stream.outbox import Outbox, Outgoing, too_large
 from stream.producer import TOO_LARGE, close_producer, new_producer, retrieve
-from stream.starting import start_client
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from aiokafka import TopicPartition
 from mode import Service
@@ -19,6 +19,7 @@ from stream.cache import FindingCache, connect_cache
 from stream.cache_topics import bring_missing, read_entries
 from stream.cache_writer import REDIS_ERRORS, CacheWriter
 from stream.consumer import IntakeConfig
+from stream.ending import end_tasks
 from stream.errors import BrokerUnavailable, StreamError
 from stream.images import ImagePool
 from stream.intake import Accepted, Intake
@@ -152,6 +153,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             reliefs=lambda: self.load.reliefs,
         )
         self._gauges = Gauges(self)
+        self._loops: list[asyncio.Task[None]] = []
         self.inference: Inference | None = None
         if classifier is not None:
             self.inference = Inference(
@@ -179,16 +181,16 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         if self.should_stop:  # told to stop while it started: a member that joins now would never leave
             return
         if self.stage == "prepare":
-            self.add_future(self._guard(self._follow_letters()))
+            self._run(self._follow_letters())
         await self.intake.start()
-        self.add_future(self._guard(self._fetch()))
-        self.add_future(self._guard(self._commit()))
-        self.add_future(self._guard(self._gauges.run()))
-        self.add_future(self._guard(self.cache_writer.run()))
-        self.add_future(self._guard(self.cache_writer.run_checks()))
+        self._run(self._fetch())
+        self._run(self._commit())
+        self._run(self._gauges.run())
+        self._run(self.cache_writer.run())
+        self._run(self.cache_writer.run_checks())
         if self.inference is not None:
-            self.add_future(self._guard(self.inference.form_batches(self._batches.put)))
-            self.add_future(self._guard(self.inference.triage.run()))
+            self._run(self.inference.form_batches(self._batches.put))
+            self._run(self.inference.triage.run())
 
     async def drain(self) -> None:
         """Stop fetching, finish what is in flight within the deadline, commit and leave the group."""
@@ -211,6 +213,7 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
         try:
             await self.intake.stop()
         finally:  # its last transaction may fail for good
+            await end_tasks(self._loops)
             if self.inference is not None:
                 self.inference.stop()
             await self.images.stop()
@@ -314,9 +317,13 @@ class Pipeline(Service):  # type: ignore[misc]  # mode is untyped
             self.cache, self.settings.broker, self.topics, source=self.intake.topic, partitions=partitions
         )
 
-    async def _guard(self, work: object) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start one of the loops that `on_stop` ends; Service's own futures are cancelled once, which may get lost."""
+        self._loops.append(asyncio.create_task(self._guard(work)))
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await work  # type: ignore[misc]
+            await work
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a worker without one of its loops must not look alive

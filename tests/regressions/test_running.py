@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from model import Example, Prediction
 from tests.chaos.classifiers import StubClassifier
 from tests.chaos.field import Field
-from tests.regressions.ground import NAIVE, naive, posts, running, status_of, until
+from tests.regressions.ground import NAIVE, naive, posts, running, sitrep_app, status_of, until
 
 pytestmark = pytest.mark.integration
 
@@ -133,6 +133,29 @@ async def test_long_linger_does_not_hold_up_a_stop(field: Field) -> None:
     assert await field.committed() == {0: 10}
     ledger = await field.ledger()
     assert (ledger.findings, ledger.missing) == (10, ())
+
+
+async def test_lost_cancellation_does_not_hold_up_a_stop(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust cancels each future of a service once and waits: one that misses it is waited for without end."""
+    monkeypatch.setattr("stream.ending._AGAIN_S", 0.1)
+    app = sitrep_app(field)
+    n_missed = 0
+
+    async def miss_one() -> None:
+        nonlocal n_missed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                n_missed += 1
+                if n_missed == 2:
+                    raise
+
+    app.pipeline.cache_writer.run_checks = miss_one  # type: ignore[method-assign]
+    await app.start()
+    await until(lambda: app.pipeline.intake.n_rebalances > 0)
+    await asyncio.wait_for(app.stop(), 10)
+    assert n_missed == 2
 
 
 def read(app: object, name: str, **labels: str) -> float:

@@ -27,7 +27,7 @@ THEIRS = [
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(published.data, "pair_rows", lambda folder: [*ROWS, row(3, "not_humanitarian")][:2])
+    monkeypatch.setattr(published.datasets, "pair_rows", lambda folder: [*ROWS, row(3, "not_humanitarian")][:2])
     (tmp_path / published.FOLDER).mkdir()
     for name in published.PREDICTIONS.values():
         (tmp_path / published.FOLDER / name).write_text(json.dumps(THEIRS), encoding="utf-8")

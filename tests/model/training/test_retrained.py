@@ -79,7 +79,7 @@ def test_every_row_is_trained_with_its_losses_and_kept_at_once(
         return selector
 
     monkeypatch.setattr(retrained, "load_corpus", lambda data: corpus)
-    monkeypatch.setattr(retrained.data, "rationale_rows", lambda data, event: marked)
+    monkeypatch.setattr(retrained.rationales, "rationale_rows", lambda data, event: marked)
     monkeypatch.setattr(retrained.steps, "make_kit", lambda run, corpus: kit)
     monkeypatch.setattr(retrained.steps, "fit_reader", lambda run, corpus, kit: reader)
     monkeypatch.setattr(retrained.steps, "fit_selector", train)

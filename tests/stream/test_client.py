@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, client
 
 from deploy.embedded import EmbeddedServices
-from stream.starting import start_client
+from stream.client import start_client, stop_client
 
 pytestmark = pytest.mark.integration
 
@@ -50,8 +50,25 @@ class Late:
 
 
 async def test_start_that_is_late_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.starting._FINISH_S", 0.05)
+    monkeypatch.setattr("stream.client._FINISH_S", 0.05)
     client = Late()
     with pytest.raises(TimeoutError):
         await start_client(client, 0.05)
     assert client.interrupted
+
+
+async def test_interrupted_stop_is_finished_and_the_interruption_kept(services: EmbeddedServices) -> None:
+    """Whenever it comes; the client's own `stop` would take some for the end of one of its tasks."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=services.kafka)
+    for n_steps in range(1, 12):
+        await start_client(consumer)
+        stopping = asyncio.create_task(stop_client(consumer))
+        for _ in range(n_steps):
+            await asyncio.sleep(0)
+        was_done = stopping.done()
+        stopping.cancel()
+        await asyncio.wait([stopping])
+        assert stopping.cancelled() or was_done
+        assert not consumer._client._conns
+        consumer = AIOKafkaConsumer(bootstrap_servers=services.kafka)
+    await consumer.stop()

@@ -10,8 +10,14 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint deplo
 demo: $(VENV)/.demo
 	@$(BIN)/sitrep demo $(ARGS)
 
+# two at a time, then those that measure time by themselves; with ARGS, what they say
 test: check
+ifdef ARGS
 	$(BIN)/pytest $(ARGS)
+else
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -m alone
+endif
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -152,7 +152,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 ALL = [command for command in dict.fromkeys(COMMANDS + INLINE) if not command.startswith("make")]
 LONG = [command for command in ALL if command.startswith("sitrep worker")]
 PAIRED = {"sitrep up", "sitrep down"}
-SHORT = [command for command in ALL if command not in LONG and command not in PAIRED]
+SHORT = [
+    pytest.param(command, marks=pytest.mark.alone if "--threads 0" in command else ())  # takes all cores
+    for command in ALL
+    if command not in LONG and command not in PAIRED
+]
 
 
 @pytest.mark.integration

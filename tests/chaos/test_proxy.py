@@ -70,6 +70,7 @@ async def client(proxy: Proxy) -> AsyncIterator[Client]:
     opened.close()
 
 
+@pytest.mark.alone
 async def test_delay_counts_both_ways(proxy: Proxy, client: Client) -> None:
     proxy.weather = Weather(delay_s=0.1)
     start = time.monotonic()

@@ -16,7 +16,7 @@ from tests.chaos.classifiers import StubClassifier
 from tests.chaos.field import Field
 from tests.regressions.ground import NAIVE, naive, posts, running, sitrep_app, status_of, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 async def test_busy_classifier_does_not_stop_the_heartbeats(field: Field) -> None:

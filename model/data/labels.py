@@ -71,6 +71,7 @@ def normal(name: str) -> str:
 
 
 def class_index(name: str) -> int:
+    """Where the class that the label merges to stands in CLASSES; a KeyError for one of no known table."""
     return CLASSES.index(MERGED[name])
 
 

@@ -10,7 +10,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint deplo
 demo: $(VENV)/.demo
 	@$(BIN)/sitrep demo $(ARGS)
 
-# two at a time, then those that measure time by themselves; with ARGS, what they say
+# two at a time, then one by one those that need the machine to themselves; with ARGS, what these say
 test: check
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)

@@ -1,4 +1,8 @@
-"""Sitrep's classifier: selects a rationale, then decides from it alone. Knows no queues and no environment."""
+"""Sitrep's classifier: selects a rationale, then decides from it alone. Knows no queues and no environment.
+
+Here is what serves the shipped kind, and `joint` has the kinds over joint encoders. `data` reads labelled posts,
+`evaluation` measures, `training` makes the shipped checkpoint; what serves imports none of these three.
+"""
 
 from __future__ import annotations
 

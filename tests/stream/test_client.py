@@ -59,8 +59,8 @@ async def test_start_that_is_late_is_told_so(monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_interrupted_stop_is_finished_and_the_interruption_kept(services: EmbeddedServices) -> None:
     """Whenever it comes; the client's own `stop` would take some for the end of one of its tasks."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=services.kafka)
     for n_steps in range(1, 12):
+        consumer = AIOKafkaConsumer(bootstrap_servers=services.kafka)
         await start_client(consumer)
         stopping = asyncio.create_task(stop_client(consumer))
         for _ in range(n_steps):
@@ -70,5 +70,3 @@ async def test_interrupted_stop_is_finished_and_the_interruption_kept(services: 
         await asyncio.wait([stopping])
         assert stopping.cancelled() or was_done
         assert not consumer._client._conns
-        consumer = AIOKafkaConsumer(bootstrap_servers=services.kafka)
-    await consumer.stop()

@@ -64,6 +64,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         self._draining = False
         self._claims: Claims | None = None
         self.n_rebalances = 0
+        self.n_expired = 0  # records that were deleted before this worker read them
         self.last_progress_s = time.monotonic()
         self._fetched_s = time.monotonic()
         self._gave_up_s = -math.inf  # when a partition went with posts unfinished
@@ -133,6 +134,9 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
                 f"the broker refuses session_timeout_s = {self._config.session_timeout_s:g}: set it between its"
                 " group.min.session.timeout.ms and group.max.session.timeout.ms (by default 6 s and 30 min)"
             ) from error
+        for partition, records in fetched.items():
+            if records:
+                await self._note_expired(partition, records[0].offset)
         if self._draining:  # nobody waits for these any more; uncommitted, the next owner gets them
             return []
         accepted = [self._accept(partition, records) for partition, records in fetched.items() if records]
@@ -295,6 +299,35 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             self.last_progress_s = now_s
         lease.accept([record.offset for record in records], sum(sizes_bytes(records)))
         return Fetched(records, lease)
+
+    async def _note_expired(self, partition: TopicPartition, first: int) -> None:
+        """Tell of records that the topic deleted unread, for its consumer passes over them in silence.
+
+        The offsets of markers and of compacted records are missing as well, but not from before the log's start.
+        """
+        lease = self._leases.get(partition)
+        if lease is None:
+            return
+        consumer = self._running
+        try:
+            async with asyncio.timeout(_END_S):
+                expected = lease.tracker.last_accepted + 1 or await consumer.committed(partition)
+                if not expected or first <= expected:
+                    return
+                starts: dict[TopicPartition, int] = await consumer.beginning_offsets([partition])
+        except (KafkaError, TimeoutError) as error:
+            why = str(error) or type(error).__name__
+            log.warning("%s goes on at offset %d: were posts before it deleted unread? (%s)", partition, first, why)
+            return
+        n_expired = min(starts[partition], first) - expected
+        if n_expired > 0:
+            self.n_expired += n_expired
+            log.error(
+                "%s: %d posts from offset %d on were deleted unread: raise retention.ms of the topic, or add workers",
+                partition,
+                n_expired,
+                expected,
+            )
 
     def _put_back(self, partition: TopicPartition, offset: int) -> None:
         """Have records without a lease fetched again by whoever owns the partition, be it this worker."""

@@ -27,6 +27,7 @@ class Gauges:
         self._caught_up_s = time.monotonic()
         self._lag = 0
         self._busy_s = 0.0
+        self._n_expired = 0
 
     @property
     def stalled_s(self) -> float:
@@ -58,6 +59,8 @@ class Gauges:
         for calls, breaker in pipeline.breakers.items():
             metrics.redis_circuit.labels(calls).state(breaker.state)
         metrics.rebalances.set(pipeline.intake.n_rebalances)
+        metrics.expired.inc(pipeline.intake.n_expired - self._n_expired)
+        self._n_expired = pipeline.intake.n_expired
         if pipeline.inference is not None:
             metrics.queue_depth.set(len(pipeline.inference.batcher))
             busy_s = pipeline.inference.device.busy_s

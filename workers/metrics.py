@@ -40,6 +40,9 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.posts = Counter("sitrep_posts", "Posts by outcome", ["outcome"], registry=registry)
+        self.expired = Counter(
+            "sitrep_expired_posts", "Posts that their topic deleted before they were read", registry=registry
+        )
         self.findings = Counter("sitrep_findings", "Findings by class", ["label"], registry=registry)
         self.alerts = Counter("sitrep_alerts", "Alerts raised", registry=registry)
         self.dead_letters = Counter("sitrep_dead_letters", "Dead letters by reason", ["reason"], registry=registry)

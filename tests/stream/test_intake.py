@@ -35,6 +35,7 @@ class Consumer:
         self.config = config
         self.waiting: dict[TopicPartition, list[Any]] = defaultdict(list)
         self.committed_offsets: dict[TopicPartition, int] = {}
+        self.starts: dict[TopicPartition, int] = defaultdict(int)
         self.commit_errors: list[Exception] = []
         self.sought: list[tuple[TopicPartition, int]] = []
         self.assigned = {ZERO, ONE}
@@ -109,6 +110,11 @@ class Consumer:
 
     async def position(self, partition: TopicPartition) -> int:
         return 0
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.leaderless.issuperset(partitions):
+            raise KafkaConnectionError
+        return {partition: self.starts[partition] for partition in partitions}
 
     async def _close(self) -> None:
         self.closed = True
@@ -489,6 +495,49 @@ async def test_offsets_that_go_back_begin_a_new_lease(bench: Bench) -> None:
         accepted.confirm()
     await bench.intake.commit()
     assert consumer.committed_offsets == {ZERO: 2}
+
+
+@pytest.mark.parametrize(
+    ("committed", "start", "n_expired"),
+    [(3, 8, 5), (3, 20, 5), (3, 5, 2), (3, 0, 0), (8, 8, 0), (None, 8, 0)],
+    ids=["all before", "more since", "some, then a marker", "markers", "no gap", "new group"],
+)
+async def test_posts_that_were_deleted_unread_are_counted_and_named(
+    bench: Bench, caplog: pytest.LogCaptureFixture, committed: int | None, start: int, n_expired: int
+) -> None:
+    """aiokafka goes on at the log's start without a word; a gap within the log is a marker's, and nothing is lost."""
+    consumer = await bench.start()
+    if committed is not None:
+        consumer.committed_offsets[ZERO] = committed
+    consumer.starts[ZERO] = start
+    consumer.put(ZERO, [8, 9])
+    assert [one.record.offset for one in await bench.take()] == [8, 9]
+    assert bench.intake.n_expired == n_expired
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == (n_expired > 0)
+    assert all(f"{n_expired} posts from offset 3 on were deleted unread" in one for one in told)
+
+
+async def test_posts_deleted_between_two_fetches_are_counted(bench: Bench) -> None:
+    consumer = await bench.start()
+    consumer.put(ZERO, [0, 1])
+    await bench.take()
+    consumer.starts[ZERO] = 7
+    consumer.put(ZERO, [7])
+    await bench.take()
+    assert bench.intake.n_expired == 5
+    consumer.put(ZERO, [8])
+    await bench.take()
+    assert bench.intake.n_expired == 5
+
+
+async def test_posts_come_in_where_the_logs_start_is_unknown(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    consumer = await bench.start()
+    consumer.leaderless.add(ZERO)
+    consumer.committed_offsets[ZERO] = 3
+    consumer.put(ZERO, [8])
+    assert [one.record.offset for one in await bench.take()] == [8]
+    assert "were posts before it deleted unread?" in caplog.text
 
 
 async def test_keys_and_headers_count_as_bytes_in_flight(bench: Bench) -> None:

@@ -30,9 +30,10 @@ class Topic:
     max_message_bytes: int
     from_others: bool = False
 
-    def config(self) -> dict[str, str]:
-        """Return the topic's settings as Kafka names them.
+    def config(self, replication: int = 1) -> dict[str, str]:
+        """Return the settings of a topic with so many replicas as Kafka names them.
 
+        A majority of them confirms a record: Kafka's own default is content with the leader, whose disk may be lost.
         What others send is stamped by the broker, else it would keep a post by the time of its event and delete an
         old one unread; and stored as it is, so that the limit holds for what a compressed batch unpacks to.
         """
@@ -40,6 +41,7 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "cleanup.policy": self.cleanup_policy,
             "max.message.bytes": str(self.max_message_bytes),
+            "min.insync.replicas": str(replication // 2 + 1),
         }
         if self.from_others:
             settings |= {"message.timestamp.type": "LogAppendTime", "compression.type": "uncompressed"}
@@ -85,7 +87,7 @@ def topics(*, prefix: str, n_partitions: int, max_record_bytes: int) -> Topics:
 
     return Topics(
         posts=topic("posts", "posts as the feeds bring them", "post id", 7, from_others=True),
-        prepared=topic("prepared", "validated posts with their image as pixels", "post id", 2),
+        prepared=topic("prepared", "validated posts with their image as pixels", "post id", 7),
         findings=topic("findings", "labelled, explained posts", "post id", 30),
         alerts=topic("alerts", "infrastructure damage for responders", "alert id", 90, n=1),
         duplicates=topic("duplicates", "records of posts accepted before", "post id", 30),
@@ -112,7 +114,7 @@ async def create_topics(broker: Broker, wanted: Sequence[Topic], *, replication:
                     name=topic.name,
                     num_partitions=topic.n_partitions,
                     replication_factor=replication,
-                    topic_configs=topic.config(),
+                    topic_configs=topic.config(replication),
                 )
                 for topic in missing
             ]

@@ -16,7 +16,7 @@ _END_S = 20.0
 
 
 class ApacheKafka:
-    """Apache Kafka from an unpacked distribution: one node, or three with replication 3 and min.insync 2."""
+    """Apache Kafka from an unpacked distribution: one node, or three."""
 
     def __init__(
         self,
@@ -135,7 +135,6 @@ class ApacheKafka:
             "transaction.state.log.replication.factor": replication,
             "transaction.state.log.min.isr": in_sync,
             "transaction.state.log.num.partitions": "4",
-            "min.insync.replicas": in_sync,
             "group.initial.rebalance.delay.ms": "0",
             "broker.session.timeout.ms": "6000",
             "log.cleaner.dedupe.buffer.size": str(8 * 1_048_576),

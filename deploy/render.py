@@ -107,7 +107,7 @@ def finding_lines(finding: Finding, *, plain: bool = False) -> RenderableType:
 
 def finding_line(finding: Finding) -> str:
     """Return a finding as one plain line."""
-    degraded = f"  (degraded: {', '.join(map(safe, finding.degraded))})" if finding.degraded else ""
+    degraded = _degraded(finding)
     patches = patches_text(finding)
     seen = f"  + {patches}" if patches else ""
     return (
@@ -119,7 +119,7 @@ def finding_line(finding: Finding) -> str:
 def alert_line(alert: Alert) -> str:
     """Return an alert as one plain line."""
     post_ids = ", ".join(map(safe, alert.post_ids))
-    return f"ALERT  {look(alert.kind).name}  {alert.probability:4.2f}  {post_ids}  {headline(alert)}"
+    return f"ALERT  {look(alert.kind).name}  {alert.probability:4.2f}  {post_ids}  {headline(alert)}{_degraded(alert)}"
 
 
 def headline(alert: Alert) -> str:
@@ -147,3 +147,7 @@ def clipped(text: Text, width: int) -> Text:
         text = text.copy()
         text.truncate(width, overflow="ellipsis")
     return text
+
+
+def _degraded(outcome: Finding | Alert) -> str:
+    return f"  (degraded: {', '.join(map(safe, outcome.degraded))})" if outcome.degraded else ""

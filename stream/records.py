@@ -168,7 +168,7 @@ class Finding(_Record, frozen=True, kw_only=True):
 
 
 class Alert(_Record, frozen=True, kw_only=True):
-    """What responders are told about an incident, with the findings behind it."""
+    """What responders are told about an incident, with the findings behind it and what these are marked with."""
 
     id: str
     kind: str
@@ -178,6 +178,7 @@ class Alert(_Record, frozen=True, kw_only=True):
     post_ids: list[PostId]
     headline: str
     evidence: list[str]
+    degraded: list[str] = []
     raised_at: Timestamp
     posted_at: Timestamp | None = None
     url: str | None = None
@@ -254,6 +255,8 @@ def decode_post(value: bytes | None, *, content_type: str = JSON, max_bytes: int
         raise _invalid(value, error) from error
     if not post.images and (not post.text or post.text.isspace()):
         raise InvalidRecord("empty_post", f"post {post.id!r} has neither text nor images")
+    if "\x00" in post.id:  # which parts id and source in a finding's id: one post could pass for another
+        raise InvalidRecord("invalid_field", f"post id {post.id!r} has a NUL character: leave it out")
     created_at = post.created_at
     if created_at is not None and not MINYEAR < created_at.year < MAXYEAR:
         try:
@@ -300,10 +303,13 @@ def _invalid(value: bytes, error: Exception) -> InvalidRecord:
 def finding_id(post_id: str, model_version: str, degraded: Sequence[str] = (), *, source: str = UNKNOWN_SOURCE) -> str:
     """Return the idempotency key of a finding: the same post, model version and degraded mode give the same id.
 
-    Of what `degraded` says only modes and failures of a machine count: the rest follows from the post.
+    Of what `degraded` says only modes and failures of a machine count, each as often as it is there: the rest follows
+    from the post.
     """
     if degraded:
-        model_version += "".join(f"+{mark}" for mark in (*MODE_MARKS, *MACHINE_MARKS) if mark in degraded)
+        marks = [mark for mark in MODE_MARKS if mark in degraded]
+        marks += [mark for mark in degraded if mark in MACHINE_MARKS]
+        model_version += "".join(f"+{mark}" for mark in marks)
     digest = _begun_digest(model_version).copy()
     digest.update(post_id.encode())
     if source != UNKNOWN_SOURCE:

@@ -99,6 +99,7 @@ def make_alert(finding: Finding, *, threshold: float) -> Alert | None:
         post_ids=[finding.post_id],
         headline=finding.text[:200],
         evidence=evidence,
+        degraded=finding.degraded,
         raised_at=finding.accepted_at,
         posted_at=finding.posted_at,
         url=finding.url,

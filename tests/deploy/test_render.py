@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 from rich.console import Console
 
 from deploy.board import Board
@@ -53,6 +54,8 @@ def test_finding_and_alert_are_one_line_each() -> None:
     assert "\n" not in finding_line(finding)
     assert "1 of 8 picture patches" in finding_line(finding)
     assert alert_line(alert).startswith("ALERT  infrastructure damage  0.75")
+    marked_alert = alert_line(msgspec.structs.replace(alert, degraded=["language_untested"]))
+    assert marked_alert == f"{alert_line(alert)}  (degraded: language_untested)"
 
 
 def test_same_outcome_counts_once_on_the_board() -> None:

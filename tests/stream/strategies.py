@@ -26,7 +26,7 @@ from stream.records import (
 PROBS = st.floats(0, 1)
 COUNTS = st.integers(0, 2**53)
 TEXTS = st.text(max_size=50)
-IDS = st.text(min_size=1, max_size=40)
+IDS = st.text(st.characters(exclude_characters="\x00", codec="utf-8"), min_size=1, max_size=40)
 OFFSETS = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)
 PIXELS = st.floats(-1e6, 1e6)

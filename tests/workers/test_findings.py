@@ -62,3 +62,10 @@ def test_alert_needs_damage_at_the_threshold(label: str, probability: float, rai
     """Only infrastructure damage alerts, from the threshold on."""
     alert = make_alert(finding(label=label, probability=probability), threshold=0.8)
     assert (alert is not None) == raised
+
+
+def test_alert_is_marked_as_its_finding_is() -> None:
+    """Whoever reads the alert alone is told that its probability was never calibrated for such a post."""
+    alert = make_alert(finding(lang="hi"), threshold=0.5)
+    assert alert is not None
+    assert alert.degraded == ["no_image", "text_truncated", "language_untested"]

@@ -134,3 +134,10 @@ def test_mode_is_part_of_the_idempotency_key() -> None:
     ids = {plain, finding_id("p", "m-1", [TEXT_ONLY, "no_image"]), finding_id("p", "m-1", [NO_IMAGE_RATIONALE])}
     assert len(ids) == 3
     assert finding_id("p", "m-1", ["no_image", TEXT_ONLY]) == finding_id("p", "m-1", [TEXT_ONLY])
+
+
+def test_every_failed_picture_is_part_of_the_idempotency_key() -> None:
+    """With one failure the next picture was read, with two none was, or another: the content differs."""
+    once, twice = ["image_timeout"], ["image_timeout", "image_timeout"]
+    crash = ["image_crashed", "image_timeout"]
+    assert len({finding_id("p", "m-1", marks) for marks in ([], once, twice, crash, crash[::-1])}) == 5

@@ -40,7 +40,7 @@ class ImagePool:
         self, *, n_processes: int, timeout_s: float, edge: int, max_pixels: int, folder: Path | None, max_bytes: int
     ) -> None:
         self.n_processes = n_processes
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._memory_bytes = max_pixels * BYTES_PER_PIXEL + _SPARE_BYTES
         self._work = partial(_work, edge=edge, max_pixels=max_pixels, folder=folder, max_bytes=max_bytes)
         self._free: asyncio.LifoQueue[ProcessPool | None] = asyncio.LifoQueue()  # None: not started
@@ -56,7 +56,7 @@ class ImagePool:
         free = [self._free.get_nowait() for _ in range(self._free.qsize())]
         pools = [pool if pool in self._pools else self._open() for pool in free]
         try:
-            await asyncio.gather(*(self._run(pool, os.getpid) for pool in pools))
+            await asyncio.gather(*(self._run(pool, self.timeout_s, os.getpid) for pool in pools))
         except (BrokenProcessPool, RuntimeError, OSError) as error:
             await self.stop()
             raise StreamError(f"the processes that decode images do not start: {error!r}") from error
@@ -64,23 +64,28 @@ class ImagePool:
             for pool in pools:
                 self._free.put_nowait(pool if pool in self._pools else None)
 
-    async def prepare(self, image: Image, *, index: int) -> PreparedImage:
+    async def prepare(self, image: Image, *, index: int, deadline_s: float | None = None) -> PreparedImage:
         """Return the image as pixels; `index` says which of its post's images it is.
+
+        Its deadline is `timeout_s` from its turn, or a `deadline_s`, by the loop's clock, that it shares with others.
+        The time in which its process starts, if that must, is not its own.
 
         Raises:
             ImageUnavailable: it cannot be used; `reason` is one of `REASONS`.
             ImagePoolStopped: `stop` came first, which says nothing about the image.
         """
         pool = await self._free.get()
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + self.timeout_s if deadline_s is None else deadline_s
         try:
             for _ in range(2):  # a process may die idle, or by a signal to all, through no fault of this image
                 if self._stopped:
                     raise ImagePoolStopped("the image pool is stopped: start it again")
                 pool = pool or self._open()
                 try:
-                    result = await self._run(pool, self._work, image, index)
+                    result = await self._run(pool, deadline_s - clock(), self._work, image, index)
                 except TimeoutError as error:
-                    raise ImageUnavailable("timeout", f"not decoded within {self._timeout_s} s") from error
+                    raise ImageUnavailable("timeout", f"not decoded in time, {self.timeout_s} s") from error
                 except ProcessExpired:
                     continue  # pebble starts another
                 except (BrokenProcessPool, RuntimeError):
@@ -115,11 +120,13 @@ class ImagePool:
         pool.stop()
         await asyncio.to_thread(pool.join)
 
-    async def _run(self, pool: ProcessPool, function: Callable[..., Any], *args: object) -> Any:
-        future = pool.schedule(function, args=args, timeout=self._timeout_s)  # counts from when it begins
+    async def _run(self, pool: ProcessPool, timeout_s: float, function: Callable[..., Any], *args: object) -> Any:
+        if timeout_s <= 0:
+            raise TimeoutError
+        future = pool.schedule(function, args=args, timeout=timeout_s)  # counts from when it begins
         self._running.add(future)
         try:
-            async with asyncio.timeout(self._timeout_s + _SPAWN_GRACE_S) as deadline:
+            async with asyncio.timeout(timeout_s + _SPAWN_GRACE_S) as deadline:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
             if deadline.expired():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ Reason = Literal[
     "unsupported_format",
     "too_many_bytes",
     "too_many_pixels",
+    "too_many_scans",
     "unreadable",
     "truncated",
     "out_of_memory",
@@ -41,15 +43,20 @@ SIGNATURES: Final[dict[str, tuple[bytes, ...]]] = {
     "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
 }
 
+_MAX_SCANS: Final = 20  # of a JPEG of `max_pixels`: 10 are usual, and 18 the most that libjpeg writes by itself
+_JPEG_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # no stuffing, fill or restart: these have no length
+_JPEG_END: Final = b"\xff\xd9"
+_JPEG_SCAN: Final = b"\xff\xda"
+
 _TURNED: Final = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def prepare_image(data: bytes, *, index: int, edge: int, max_pixels: int) -> PreparedImage:
     """Return the picture in `data` as RGB pixels, its longest edge `edge` or less, turned as EXIF says.
 
-    The size in the header is checked before anything is decoded. Of an animation the first frame counts;
-    transparency is laid on white; metadata is left behind. Needs at most 24 bytes of memory for each of
-    `max_pixels`, beside the data. Blocks, for as long as a hostile file makes it: use `ImagePool`.
+    The size in the header and the scans of a JPEG are checked before anything is decoded. Of an animation the
+    first frame counts; transparency is laid on white; metadata is left behind. Needs at most 24 bytes of memory
+    for each of `max_pixels`, beside the data. Blocks, for as long as a hostile file makes it: use `ImagePool`.
 
     Raises:
         ImageUnavailable: the bytes are not a usable picture, whatever they are.
@@ -60,6 +67,8 @@ def prepare_image(data: bytes, *, index: int, edge: int, max_pixels: int) -> Pre
             width, height = picture.size
             if width * height > max_pixels:
                 raise _too_many_pixels(f"{width}x{height}", max_pixels)
+            if format_name == "JPEG":
+                _check_scans(data, width, height, max_pixels)
             scale = min(1.0, edge / max(width, height))
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
             picture.draft(None, (size[0] * 2, size[1] * 2))  # JPEG only: skip detail while decoding
@@ -142,6 +151,28 @@ def _format(data: bytes) -> str:
         if data.startswith(signatures) and (name != "WEBP" or data[8:12] == b"WEBP"):
             return name
     raise ImageUnavailable("unsupported_format", f"{data[:12]!r} begins none of {', '.join(SIGNATURES)}: convert it")
+
+
+def _check_scans(data: bytes, width: int, height: int, max_pixels: int) -> None:
+    """Refuse a JPEG that takes longer than its size can tell: each scan, of a few bytes maybe, walks all blocks again.
+
+    So a smaller one may have more. The limit is worth about a second at 50 million pixels.
+    """
+    n_pixels = -(-width // 8) * -(-height // 8) * 64  # in whole blocks
+    limit = _MAX_SCANS * max(1, max_pixels // n_pixels)
+    n_scans = _n_scans(data)
+    if n_scans > limit:
+        message = f"the JPEG has {n_scans} scans, over the limit of {limit} for {width}x{height} pixels: save it anew"
+        raise ImageUnavailable("too_many_scans", message)
+
+
+def _n_scans(data: bytes) -> int:
+    """Count a JPEG's scans as libjpeg meets them: none in a thumbnail, which is in a segment, or after the end."""
+    n_scans = position = 0
+    while (marker := _JPEG_MARKER.search(data, position)) and marker[0] != _JPEG_END:
+        n_scans += marker[0] == _JPEG_SCAN
+        position = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2]))
+    return n_scans
 
 
 def _orientation(picture: Pillow.Image) -> int:

@@ -87,7 +87,7 @@ class PrepareStage:
             await self._outcomes.dead_letters(
                 [(accepted, Cause(reason=why.reason, stage=_STAGE, error=why)) for accepted, why in invalid]
             )
-        if posts:
+        if posts and not fetched[0].lost:  # meanwhile: no one would forget what is remembered of it now
             await self._prepare(posts)
 
     async def _prepare(self, posts: Sequence[_Read]) -> None:
@@ -209,10 +209,11 @@ class PrepareStage:
         if self._reliefs().text_only and post.text.strip():
             return None, [TEXT_ONLY]
         degraded: list[str] = []
+        deadline_s = self._clock() + self._images.timeout_s  # of all its images: they hold a decoder no longer than one
         for index, image in enumerate(post.images):
             start = time.perf_counter()
             try:
-                prepared = await self._images.prepare(image, index=index)
+                prepared = await self._images.prepare(image, index=index, deadline_s=deadline_s)
             except ImageUnavailable as error:
                 self._metrics.image_failures.labels(error.reason).inc()
                 degraded.append(f"image_{error.reason}")

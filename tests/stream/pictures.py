@@ -70,10 +70,15 @@ def webp_canvas(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def scan_bomb(edge: int = 4_000, n_scans: int = 400) -> bytes:
-    """Return a small progressive JPEG that repeats its last scan, so that it takes seconds to decode."""
-    data = saved(Pillow.new("L", (edge, edge), 128), "JPEG", progressive=True)
+def scan_bomb(width: int = 4_000, height: int = 4_000, *, n_scans: int = 400) -> bytes:
+    """Return a small progressive JPEG that repeats its sixth and last scan, so that it takes seconds to decode."""
+    data = saved(Pillow.new("L", (width, height), 128), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     tables = data.rindex(b"\xff\xc4", 0, last)
     scan = data[max(tables, data.rindex(b"\xff\xda", 0, last)) : -2]
     return data[:-2] + scan * n_scans + data[-2:]
+
+
+def jpeg_segment(marker: int, data: bytes) -> bytes:
+    """Return one segment with its length."""
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data

@@ -21,7 +21,7 @@ from tests.stream.pictures import halves, png, saved, scan_bomb
 
 GOOD = Image(data=saved(halves(), "PNG"))
 SLOW = Image(data=scan_bomb())
-SLOWISH = Image(data=scan_bomb(2_000, 500))
+SLOWISH = Image(data=scan_bomb(2_000, 2_000, n_scans=500))
 
 Open = Callable[..., ImagePool]
 
@@ -36,7 +36,7 @@ async def open_pool(tmp_path: Path) -> AsyncIterator[Open]:
                 n_processes=n_processes,
                 timeout_s=timeout_s,
                 edge=32,
-                max_pixels=20_000_000,
+                max_pixels=500_000_000,  # or the slow ones would have too many scans
                 folder=tmp_path,
                 max_bytes=1_000_000,
             )
@@ -116,6 +116,19 @@ async def test_slow_image_times_out_and_the_next_is_prepared(open_pool: Open) ->
     assert time.monotonic() - start < 4
     assert (await pool.prepare(GOOD, index=0)).width == 32
     assert not is_alive(before)
+
+
+async def test_images_that_share_a_deadline_have_no_time_after_it(open_pool: Open) -> None:
+    pool = open_pool()
+    await pool.start()
+    start = time.monotonic()
+    deadline_s = asyncio.get_running_loop().time() + 0.3
+    for image in (SLOW, GOOD):
+        with pytest.raises(ImageUnavailable) as error:
+            await pool.prepare(image, index=0, deadline_s=deadline_s)
+        assert error.value.reason == "timeout"
+    assert time.monotonic() - start < 4
+    assert (await pool.prepare(GOOD, index=0)).width == 32
 
 
 async def test_slow_image_does_not_delay_those_beside_it(open_pool: Open) -> None:
@@ -200,10 +213,10 @@ from stream.records import Image
 from tests.stream.pictures import scan_bomb
 
 async def main():
-    pool = ImagePool(n_processes=2, timeout_s=60, edge=32, max_pixels=20_000_000, folder=None, max_bytes=10**6)
+    pool = ImagePool(n_processes=2, timeout_s=60, edge=32, max_pixels=10**9, folder=None, max_bytes=10**6)
     await pool.start()
     print("started", flush=True)
-    await pool.prepare(Image(data=scan_bomb(n_scans=4_000)), index=0)
+    await pool.prepare(Image(data=scan_bomb(n_scans=1_000)), index=0)
 
 if __name__ == "__main__":
     asyncio.run(main())

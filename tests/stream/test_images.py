@@ -15,7 +15,7 @@ from stream.errors import ImageUnavailable
 from stream.pixels import REASONS, load_image, prepare_image
 from stream.records import Image, PreparedImage
 from tests.stream import pictures
-from tests.stream.pictures import BLUE, RED, halves, png, saved, turned
+from tests.stream.pictures import BLUE, RED, halves, jpeg_segment, png, saved, scan_bomb, turned
 
 MAX_PIXELS = 1_000_000
 
@@ -186,6 +186,8 @@ JPEG = saved(halves(200, 200), "JPEG")
         pytest.param(png(1_001, 1_000), "too_many_pixels", id="PNG just too large"),
         pytest.param(pictures.gif_with_large_frame(), "too_many_pixels", id="GIF frame larger than its canvas"),
         pytest.param(pictures.webp_canvas(16_384, 16_384), "too_many_pixels", id="WebP canvas"),
+        pytest.param(scan_bomb(1_000, 1_000, n_scans=15), "too_many_scans", id="JPEG of 21 scans"),
+        pytest.param(scan_bomb(1, 8_000, n_scans=400), "too_many_scans", id="JPEG whose blocks are mostly padding"),
     ],
 )
 def test_unusable_image_is_refused_with_its_reason(data: bytes, reason: str) -> None:
@@ -195,14 +197,56 @@ def test_unusable_image_is_refused_with_its_reason(data: bytes, reason: str) -> 
     assert reason in REASONS and str(error.value)
 
 
-def test_size_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(saved(halves(20, 20), "PNG"), "too_many_pixels"), (scan_bomb(16, 16, n_scans=99), "too_many_scans")],
+)
+def test_size_and_scans_are_checked_before_decoding(monkeypatch: pytest.MonkeyPatch, data: bytes, reason: str) -> None:
     def decode(*_: object) -> None:
         raise AssertionError("decoded")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
     with pytest.raises(ImageUnavailable) as error:
-        prepare(saved(halves(20, 20), "PNG"), max_pixels=399)
-    assert error.value.reason == "too_many_pixels"
+        prepare(data, max_pixels=399)
+    assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 1}])
+def test_scans_that_encoders_write_are_no_reason_to_refuse(mode: str, options: dict[str, int]) -> None:
+    image = prepare(saved(halves(200, 200, mode), "JPEG", progressive=True, **options), max_pixels=40_000)
+    assert (image.width, image.height) == (200, 200)
+
+
+def test_smaller_picture_may_have_more_scans() -> None:
+    assert prepare(scan_bomb(480, 480, n_scans=74)).width == 384
+    with pytest.raises(ImageUnavailable, match="81 scans, over the limit of 80 "):
+        prepare(scan_bomb(480, 480, n_scans=75))
+
+
+BOMB = scan_bomb(16, 16, n_scans=100)
+
+
+def test_scans_of_a_thumbnail_and_after_the_end_do_not_count() -> None:
+    sound = saved(halves(), "JPEG")
+    tagged = sound[:2] + jpeg_segment(0xE1, b"Exif\x00\x00" + BOMB) + sound[2:]
+    assert prepare(tagged + BOMB, max_pixels=1_000).width == 40
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(BOMB[:2] + jpeg_segment(0xE1, b"Exif\x00\x00" + JPEG) + BOMB[2:], id="thumbnail with an end"),
+        pytest.param(BOMB[:2] + jpeg_segment(0xFE, b"\xff\xd9") + BOMB[2:], id="comment with an end"),
+        pytest.param(BOMB.replace(b"\xff\xda", b"\xff\xff\xff\xda"), id="fill before markers"),
+        pytest.param(BOMB.replace(b"\xff\xda", b"\xff\xd0\xff\xda"), id="restarts before scans"),
+        pytest.param(BOMB.replace(b"\xff\xda", b"\xff\xe0\x00\x00\xff\xda"), id="segments of no length"),
+    ],
+)
+def test_scans_cannot_be_hidden(data: bytes) -> None:
+    with pytest.raises(ImageUnavailable) as error:
+        prepare(data, max_pixels=1_000)
+    assert error.value.reason == "too_many_scans"
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 100))

@@ -18,6 +18,7 @@ import torch
 from tokenizers import Tokenizer
 
 from model import checkpoint
+from model.data.datasets import digest
 from model.data.rationales import RationaleRow
 from model.errors import ModelError
 from model.joint import folder, report
@@ -198,9 +199,17 @@ def _job(request: Request, archive: Archive, marked: Sequence[RationaleRow], kit
 def _key(request: Request, archive: Archive) -> str:
     """Tells one run from another, for what may be resumed and what is finished."""
     recipe = request.recipe
-    data, weights = _data_digest(request, archive), str(request.weights or recipe.pretrained)
-    given = [recipe.digest(), data, weights, str(archive.n_missing_images)]
+    given = [recipe.digest(), _data_digest(request, archive), _weights_digest(request), str(archive.n_missing_images)]
     return hashlib.sha256(json.dumps(given).encode()).hexdigest()
+
+
+def _weights_digest(request: Request) -> str:
+    """Of a folder's files; a hub's id stands for itself."""
+    source = str(request.weights or request.recipe.pretrained)
+    root = Path(source)
+    if not root.is_dir():
+        return source
+    return digest(root, [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()])
 
 
 def _data_digest(request: Request, archive: Archive) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model import patches
+from model.data.datasets import digest
 from model.encoders import Embeddings, LiteBlock, LiteEncoder, TextEncoder
 from model.vision import VisionTower
 
@@ -30,6 +31,13 @@ LITE_SCALES = {"lite0": (1.0, 1.0), "lite2": (1.1, 1.2)}  # width, depth
 HEAD_WIDTH = 1280
 
 
+def weights_digest(weights: Path) -> str:
+    """One digest over what training reads of the folder."""
+    mpnet = _mpnet_pieces(weights) or [weights / _MPNET / "model.safetensors"]  # the pieces stay when it is unpacked
+    parts = [weights / _MINILM / "model.safetensors", weights / _LITE["lite0"], weights / _CLIP, *mpnet]
+    return digest(weights, [str(part.relative_to(weights)) for part in parts if part.exists()])
+
+
 def minilm_state(weights: Path) -> dict[str, Tensor]:
     return load_file(weights / _MINILM / "model.safetensors")
 
@@ -38,12 +46,16 @@ def mpnet_folder(weights: Path) -> Path:
     """The folder of all-mpnet-base-v2, unpacked first from the pieces of one zip that its packages are."""
     folder = weights / _MPNET
     if not (folder / "model.safetensors").exists():
-        pieces = sorted(weights.glob(f"*/input/{_MPNET}.zip.*"))
+        pieces = _mpnet_pieces(weights)
         if not pieces:
             raise FileNotFoundError(f"{weights} holds neither {_MPNET} nor its pieces")
         with zipfile.ZipFile(io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))) as archive:
             archive.extractall(weights)
     return folder
+
+
+def _mpnet_pieces(weights: Path) -> list[Path]:
+    return sorted(weights.glob(f"*/input/{_MPNET}.zip.*"))
 
 
 def fill_embeddings(embeddings: Embeddings, state: Mapping[str, Tensor], kept_ids: list[int]) -> None:

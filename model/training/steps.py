@@ -53,10 +53,11 @@ class Run:
     seed: int
 
     def claim(self, held_out_events: Collection[str] = ()) -> None:
-        """Take the cache for this seed and these tables; raises `StaleCache` when it was filled from others."""
+        """Take the cache for this seed, tables and weights; raises `StaleCache` when it was filled from others."""
         made_from = {
             "seed": self.seed,
             "data": datasets.digest(self.data, tables(self.data)),
+            "weights": pretrained.weights_digest(self.weights),
             "held_out_events": sorted(held_out_events),
         }
         note = self.cache / "made_from.json"

@@ -19,9 +19,11 @@ import torch
 from transformers import BertConfig, BertModel, CLIPVisionConfig, CLIPVisionModel, ViltConfig, ViltModel
 
 from model import CLASSES, Example, load_classifier
+from model.joint import train
 from model.joint.archive import load_archive
 from model.joint.build import WeightsError, pretrained_encoder
 from model.joint.classifier import JointClassifier
+from model.joint.recipe import Recipe, load_recipe
 from model.joint.report import class_prior
 from model.joint.vocabulary import tokenizer_from_texts
 from model.records import HUMANITARIAN
@@ -104,10 +106,27 @@ def test_a_finished_run_is_not_made_again_and_not_overwritten(
         "tweet_id,tweet_text,corrected_label,informative_content\n"
         "1,bridge down,infrastructure_and_utilities_damage,bridge down\n"
     )
-    for other in (("--seed", "1"), ("--rationales", str(marks)), ("--weights", "elsewhere")):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    others = [("--seed", "1"), ("--rationales", str(marks)), ("--weights", "elsewhere"), ("--weights", str(weights))]
+    for other in others:
         assert sitrep(*arguments, *other) == 1
         assert "another --out" in capsys.readouterr().err
     assert _sha256(trained_path) == before
+
+
+def test_weights_are_told_apart_by_what_is_in_their_folder(tmp_path: Path) -> None:
+    """Other files under the same path would otherwise be trained on from where the former left off."""
+    recipe = load_recipe("tiny")
+    assert isinstance(recipe, Recipe)
+    request = train.Request(recipe=recipe, data=tmp_path, out=tmp_path, weights=str(tmp_path))
+    file = tmp_path / "text" / "model.safetensors"
+    file.parent.mkdir()
+    keys = []
+    for content in (b"one", b"two", b"one"):
+        file.write_bytes(content)
+        keys.append(train._weights_digest(request))
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_marked_tweets_of_held_out_posts_are_not_trained_on(

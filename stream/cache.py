@@ -170,6 +170,11 @@ class FindingCache:
         """Raise redis' error when the server does not answer."""
         await self._redis.ping()
 
+    async def reconnect(self) -> None:
+        """Ping over a new connection: one that is kept may lead to a server that is a replica by now."""
+        await self._redis.connection_pool.disconnect(inuse_connections=False)
+        await self.ping()
+
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()

@@ -172,7 +172,7 @@ class CacheWriter:
             with attempt:
                 was_available = self.available
                 if not was_available:
-                    await self._breaker.call(self._cache.ping)
+                    await self._breaker.call(self._cache.reconnect)
                 await self._breaker.call(call)
                 if not was_available:
                     log.info("Redis answers")

@@ -89,6 +89,10 @@ class MemoryCache(FindingCache):
         """Answer."""
         self._answer()
 
+    async def reconnect(self) -> None:
+        """Answer."""
+        self._answer()
+
     def lose_everything(self) -> None:
         """Come back empty."""
         self.stored.clear()

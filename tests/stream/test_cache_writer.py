@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
+import hiredis
 import pytest
 
-from stream.cache import Entry
+from stream.cache import Entry, FindingCache, connect_cache
 from stream.cache_writer import CacheWriter
 from stream.errors import BrokerUnavailable
 from stream.records import Alert, Finding
@@ -28,9 +29,9 @@ class RefilledCache(MemoryCache):
 
 
 class Bench:
-    """A writer at work on a cache in memory, and the topic that it refills from."""
+    """A writer at work on a cache, in memory unless told otherwise, and the topic that it refills from."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: FindingCache | None = None) -> None:
         self.cache = RefilledCache()
         self.topic: list[Entry] = []
         self.n_refills = 0
@@ -42,7 +43,7 @@ class Bench:
         self.n_looks = 0
         self.on_look: Callable[[], None] = lambda: None
         self.writer = CacheWriter(
-            self.cache,
+            cache or self.cache,
             breaker=quick_breaker(),
             max_buffer=MAX_BUFFER,
             refill=self._refill,
@@ -95,6 +96,27 @@ async def at_work(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+
+
+@contextlib.asynccontextmanager
+async def failed_over() -> AsyncIterator[str]:
+    """A Redis URL whose first connection leads to what is a replica by now, and later ones to the primary."""
+    n_connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal n_connections
+        n_connections += 1
+        answers = {b"EXISTS": b":1\r\n", b"EVAL": b"+OK\r\n" if n_connections > 1 else b"-READONLY a replica\r\n"}
+        requests = hiredis.Reader()
+        while data := await reader.read(65_536):
+            requests.feed(data)
+            while words := requests.gets():
+                writer.write(answers.get(words[0], b"+OK\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0?protocol=2"
 
 
 @pytest.fixture
@@ -238,6 +260,19 @@ async def test_nobody_else_calls_while_the_breaker_is_open(bench: Bench) -> None
     bench.cache.down = False
     await bench.until(lambda: bench.writer.available)
     assert bench.is_current
+
+
+async def test_redis_that_became_a_replica_is_left_for_the_one_behind_the_same_address() -> None:
+    """It keeps the connection, answers pings, and takes no writes ever again."""
+    async with failed_over() as url:
+        cache = connect_cache(url, prefix="t.", ttl_s=60, latest_per_class=3)
+        bench = Bench(cache)
+        async with at_work(bench.writer.run()):
+            bench.publish(finding(1))
+            assert await bench.writer.flush(5.0)
+            await bench.until(lambda: bench.writer.available)
+        await cache.close()
+    assert bench.n_errors > 0
 
 
 async def test_what_another_worker_left_behind_is_brought_once_redis_answers(bench: Bench) -> None:

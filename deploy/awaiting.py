@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from deploy.failure import CommandFailed
 from stream.broker import Broker
-from stream.dead_letters import is_marker
 from stream.headers import dead_letter_origin, parse_dead_letter
+from stream.letter_survey import is_marker
 from stream.reader import read_batches, topic_bounds
 from stream.records import UNDECODABLE, Origin, Timestamp
 from stream.topics import Topics

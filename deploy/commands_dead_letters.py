@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,9 +11,9 @@ import typer
 from deploy import options
 
 if TYPE_CHECKING:
-    from stream.broker import Broker
-    from stream.dead_letters import Stored, Wanted
-    from stream.topics import Topics
+    from stream.letter_survey import Stored, Wanted
+    from stream.records import DeadLetter
+    from workers.settings import Settings
 
 Id = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this dead letter; may be repeated.")]
 Reason = Annotated[
@@ -38,28 +39,24 @@ def list_letters(
     set_: options.Set = None,
 ) -> None:
     """List the dead letters: id, reason, attempt, when, and whether they were put back."""
-    import msgspec
-
     from deploy.render import safe
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
-    stored = _stored(settings.broker, options.topics_of(settings), _wanted(None, reason))
+    stored = _stored(settings, _wanted(None, reason))
     if as_json:
-        for entry in stored:
-            typer.echo(msgspec.json.encode(msgspec.to_builtins(entry.letter) | {"replayed": entry.replayed}))
+        _tell_each(settings, stored, _tell_json)
         return
     if not stored:
         typer.echo("no dead letters")
         return
-    id_width = max(len(entry.letter.id) for entry in stored)
-    reason_width = max(len(entry.letter.reason) for entry in stored)
+    id_width = max(len(one.id) for one in stored)
+    reason_width = max(len(one.reason) for one in stored)
     typer.echo(f"{'id':<{id_width}}  {'reason':<{reason_width}}  attempt  failed at (UTC)      put back  message")
-    for entry in stored:
-        letter = entry.letter
-        when = f"{letter.failed_at:%Y-%m-%d %H:%M:%S}" if letter.failed_at else "unknown"
+    for one in stored:
+        when = f"{one.failed_at:%Y-%m-%d %H:%M:%S}" if one.failed_at else "unknown"
         typer.echo(
-            f"{safe(letter.id):<{id_width}}  {safe(letter.reason):<{reason_width}}  {letter.attempt:>7}  {when:<19}  "
-            f"{'yes' if entry.replayed else 'no':<8}  {safe(letter.message[:120])}"
+            f"{safe(one.id):<{id_width}}  {safe(one.reason):<{reason_width}}  {one.attempt:>7}  {when:<19}  "
+            f"{'yes' if one.replayed else 'no':<8}  {safe(one.message)}"
         )
 
 
@@ -72,30 +69,13 @@ def show_letter(
     set_: options.Set = None,
 ) -> None:
     """Show one dead letter in full: why it failed, its headers and its original bytes."""
-    import msgspec
-
     from deploy.failure import CommandFailed
-    from deploy.render import safe
 
     settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
-    topics = options.topics_of(settings)
-    stored = _stored(settings.broker, topics, _wanted([letter_id], None))
-    if not stored:
-        raise CommandFailed(f"there is no dead letter {letter_id} on {topics.dead_letters.name}: `list` names them")
-    [entry] = stored
-    letter = entry.letter
-    if as_json:
-        built = msgspec.to_builtins(letter) | {"replayed": entry.replayed}
-        typer.echo(msgspec.json.format(msgspec.json.encode(built)).decode())
-        return
-    typer.echo(f"id        {letter.id}{' (put back already)' if entry.replayed else ''}")
-    typer.echo(f"reason    {letter.reason}, in stage {letter.stage}, attempt {letter.attempt}, {letter.failed_at}")
-    typer.echo(f"error     {letter.exception}: {safe(letter.message)}")
-    typer.echo(f"key       {letter.key!r}")
-    for name, value in letter.headers:
-        typer.echo(f"header    {safe(name)}: {value!r}")
-    value = letter.value or b""
-    typer.echo(f"value     {len(value)} bytes: {value[:2000]!r}{' ...' if len(value) > 2000 else ''}")
+    stored = _stored(settings, _wanted([letter_id], None))
+    if not _tell_each(settings, stored, _tell_pretty_json if as_json else _tell_in_full):
+        name = options.topics_of(settings).dead_letters.name
+        raise CommandFailed(f"there is no dead letter {letter_id} on {name}: `list` names them")
 
 
 def replay_letters(
@@ -153,13 +133,57 @@ def replay_letters(
         raise CommandFailed(f"no dead letter has the reason {', '.join(reason)}: `sitrep dead-letters list` shows them")
 
 
-def _stored(broker: Broker, topics: Topics, wanted: Wanted) -> list[Stored]:
-    from stream.dead_letters import list_dead_letters
+def _stored(settings: Settings, wanted: Wanted) -> list[Stored]:
+    from stream.letter_survey import list_dead_letters
 
-    return asyncio.run(list_dead_letters(broker, topics.dead_letters.name, wanted))
+    return asyncio.run(list_dead_letters(settings.broker, options.topics_of(settings).dead_letters.name, wanted))
+
+
+def _tell_each(settings: Settings, stored: Sequence[Stored], tell: Callable[[Stored, DeadLetter], None]) -> int:
+    """Tell of the letters, one at a time, since all of them may not fit in memory; return how many there were."""
+    from stream.letter_survey import read_dead_letters
+
+    async def tell_all() -> int:
+        n_told = 0
+        async for some in read_dead_letters(settings.broker, options.topics_of(settings).dead_letters.name, stored):
+            for one, letter in some:
+                tell(one, letter)
+            n_told += len(some)
+        return n_told
+
+    return asyncio.run(tell_all())
+
+
+def _tell_json(one: Stored, letter: DeadLetter) -> None:
+    typer.echo(_json(one, letter))
+
+
+def _tell_pretty_json(one: Stored, letter: DeadLetter) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.format(_json(one, letter)).decode())
+
+
+def _tell_in_full(one: Stored, letter: DeadLetter) -> None:
+    from deploy.render import safe
+
+    typer.echo(f"id        {letter.id}{' (put back already)' if one.replayed else ''}")
+    typer.echo(f"reason    {letter.reason}, in stage {letter.stage}, attempt {letter.attempt}, {letter.failed_at}")
+    typer.echo(f"error     {letter.exception}: {safe(letter.message)}")
+    typer.echo(f"key       {letter.key!r}")
+    for name, value in letter.headers:
+        typer.echo(f"header    {safe(name)}: {value!r}")
+    value = letter.value or b""
+    typer.echo(f"value     {len(value)} bytes: {value[:2000]!r}{' ...' if len(value) > 2000 else ''}")
+
+
+def _json(one: Stored, letter: DeadLetter) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(msgspec.to_builtins(letter) | {"replayed": one.replayed})
 
 
 def _wanted(ids: list[str] | None, reasons: list[str] | None) -> Wanted:
-    from stream.dead_letters import Wanted
+    from stream.letter_survey import Wanted
 
     return Wanted(ids=frozenset(ids or ()), reasons=frozenset(reasons or ()))

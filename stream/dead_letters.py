@@ -8,29 +8,18 @@ is one for all who replay, so that a second replay, at the same time or later, f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.broker import Broker
 from stream.client import start_client
 from stream.errors import BrokerUnavailable, InvalidRecord, StreamError
-from stream.headers import (
-    ATTEMPT,
-    POST_ORIGIN,
-    REPLAYED,
-    STAGE,
-    VALUE_OMITTED,
-    Headers,
-    KafkaRecord,
-    first_header,
-    original_headers,
-    parse_dead_letter,
-)
-from stream.reader import read_batches
+from stream.headers import ATTEMPT, REPLAYED, STAGE, Headers, KafkaRecord, first_header, original_headers
+from stream.letter_survey import Stored, Wanted, list_dead_letters, mark_of, read_dead_letters
 from stream.records import DeadLetter, PreparedPost, decode_prepared
 
 _CONNECT_TIMEOUT_S: Final = 15.0
@@ -40,27 +29,6 @@ _ERROR_HEADROOM_BYTES: Final = 1_048_576
 
 class ReplayRefused(StreamError):
     """Another replay of the same dead letters runs, or the broker does not do transactions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A dead letter, its partition in the dead-letters topic, and whether it went back already."""
-
-    letter: DeadLetter
-    partition: int
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which dead letters are meant: all, unless ids or reasons are named."""
-
-    ids: frozenset[str] = field(default_factory=frozenset)
-    reasons: frozenset[str] = field(default_factory=frozenset)
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Whether the letter is meant."""
-        return (not self.ids or letter.id in self.ids) and (not self.reasons or letter.reason in self.reasons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,30 +45,6 @@ class Replayed:
     failed_again: tuple[str, ...] = ()
 
 
-def is_marker(record: KafkaRecord) -> bool:
-    """Whether a record of the dead-letters topic only says that a dead letter went back."""
-    names = {name for name, _ in record.headers}
-    return record.value is None and REPLAYED in names and POST_ORIGIN not in names
-
-
-def collect(records: Iterable[ConsumerRecord]) -> list[Stored]:
-    """Return the dead letters among the records, each once, with whether they went back; pure."""
-    found: dict[str, tuple[DeadLetter, int]] = {}
-    marked: set[str] = set()
-    for record in records:
-        if is_marker(record):
-            marked.add(first_header(record.headers, REPLAYED) or "")
-            continue
-        letter = parse_dead_letter(record)
-        known = found.get(letter.id)
-        if known is None or known[0].attempt < letter.attempt:
-            found[letter.id] = (letter, record.partition)
-    return [
-        Stored(letter=letter, partition=partition, replayed=_mark(letter) in marked)
-        for letter, partition in found.values()
-    ]
-
-
 def given_up_prepared(record: KafkaRecord) -> PreparedPost | None:
     """Return the prepared post that a classify stage of its own gave up, None for any other record of the topic."""
     if first_header(record.headers, STAGE) != "classify" or record.value is None:
@@ -114,20 +58,6 @@ def given_up_prepared(record: KafkaRecord) -> PreparedPost | None:
 def replay_headers(letter: DeadLetter) -> Headers:
     """Return the headers a letter goes back with: its own, and the number of the coming attempt."""
     return [*original_headers(letter.headers), (ATTEMPT, str(letter.attempt + 1).encode())]
-
-
-async def list_dead_letters(broker: Broker, topic: str, wanted: Wanted | None = None) -> list[Stored]:
-    """Return the dead letters that are meant, in the order of their partitions.
-
-    Raises:
-        BrokerUnavailable: nothing answers at `broker`.
-        UnknownTopic: the broker does not have the topic.
-    """
-    stored: list[ConsumerRecord] = []
-    async for batch in read_batches(broker, topic):
-        stored.extend(batch)
-    stored.sort(key=lambda record: (record.partition, record.offset))
-    return [entry for entry in collect(stored) if wanted is None or wanted.matches(entry.letter)]
 
 
 async def replay_dead_letters(
@@ -160,14 +90,20 @@ async def replay_dead_letters(
         raise BrokerUnavailable(f"{why} (a replay needs a broker that has transactions)") from error
     try:
         stored = await list_dead_letters(broker, topic, wanted)
-        ours = [entry for entry in stored if entry.letter.origin.topic in targets and not _omitted(entry.letter)]
 
-        def spent(letter: DeadLetter) -> bool:
-            return letter.attempt > max_attempts and letter.id not in wanted.ids
+        def is_ours(one: Stored) -> bool:
+            return one.topic in targets and not one.omitted
 
-        todo = [entry for entry in ours if not entry.replayed and not spent(entry.letter)]
-        for start in range(0, len(todo), _LETTERS_PER_TRANSACTION):
-            await _send_back(producer, topic, todo[start : start + _LETTERS_PER_TRANSACTION])
+        def spent(one: Stored) -> bool:
+            return one.attempt > max_attempts and one.id not in wanted.ids
+
+        ours = list(filter(is_ours, stored))
+        todo = [one for one in ours if not one.replayed and not spent(one)]
+        sent: list[str] = []
+        async for some in read_dead_letters(broker, topic, todo):
+            for start in range(0, len(some), _LETTERS_PER_TRANSACTION):
+                await _send_back(producer, topic, some[start : start + _LETTERS_PER_TRANSACTION])
+            sent += [one.id for one, _ in some]
     except (ProducerFenced, IllegalOperation) as error:
         raise ReplayRefused("another replay of these dead letters took over: look again with `list`") from error
     except KafkaError as error:
@@ -175,32 +111,24 @@ async def replay_dead_letters(
     finally:
         await producer.stop()
     return Replayed(
-        sent=tuple(entry.letter.id for entry in todo),
-        before=tuple(entry.letter.id for entry in ours if entry.replayed),
-        left=tuple(entry.letter.id for entry in stored if entry not in ours),
-        failed_again=tuple(entry.letter.id for entry in ours if not entry.replayed and spent(entry.letter)),
+        sent=tuple(sent),
+        before=tuple(one.id for one in ours if one.replayed),
+        left=tuple(one.id for one in stored if not is_ours(one)),
+        failed_again=tuple(one.id for one in ours if not one.replayed and spent(one)),
     )
 
 
-async def _send_back(producer: AIOKafkaProducer, topic: str, entries: Sequence[Stored]) -> None:
+async def _send_back(producer: AIOKafkaProducer, topic: str, letters: Sequence[tuple[Stored, DeadLetter]]) -> None:
     async with producer.transaction():
         deliveries = []
-        for entry in entries:
-            letter = entry.letter
+        for one, letter in letters:
             n_partitions = len(await producer.partitions_for(letter.origin.topic))
             home = letter.origin.partition % n_partitions  # a topic that was made anew may have fewer than it had
-            post = (letter.origin.topic, letter.value, letter.key, home, replay_headers(letter))
-            marker = (topic, None, letter.id.encode(), entry.partition, [(REPLAYED, _mark(letter).encode())])
-            for to, value, key, partition, headers in (post, marker):
-                delivery = await producer.send(to, value, key=key, partition=partition, headers=headers)
+            value = b"" if letter.key is letter.value is None else letter.value  # aiokafka sends no record of nothing
+            post = (letter.origin.topic, value, letter.key, home, replay_headers(letter))
+            marker = (topic, None, letter.id.encode(), one.partition, [(REPLAYED, mark_of(letter).encode())])
+            for to, sent, key, partition, headers in (post, marker):
+                delivery = await producer.send(to, sent, key=key, partition=partition, headers=headers)
                 delivery.add_done_callback(lambda one: one.cancelled() or one.exception())  # the first failure tells
                 deliveries.append(delivery)
         await asyncio.gather(*deliveries)
-
-
-def _mark(letter: DeadLetter) -> str:
-    return f"{letter.id}/{letter.attempt}"
-
-
-def _omitted(letter: DeadLetter) -> bool:
-    return first_header(letter.headers, VALUE_OMITTED) is not None

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from stream.book import Book, Ledger, Missing, Outcome
 from stream.broker import Broker
-from stream.dead_letters import is_marker
 from stream.errors import InvalidRecord
 from stream.headers import dead_letter_origin, parse_dead_letter
+from stream.letter_survey import is_marker
 from stream.reader import read_batches, topic_bounds
 from stream.records import Finding, Origin, content_digest, decode
 from stream.topics import Topics

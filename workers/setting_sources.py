@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from workers.settings import Settings, SettingsError, description, info
+from workers.settings import Settings, SettingsError, check_buffer, description, info
 
 ENV_PREFIX: Final = "SITREP_"
 CONFIG_FILE: Final = "sitrep.toml"
@@ -99,6 +99,7 @@ def _load(
             sources[name] = shown
     settings = msgspec.convert(values, Settings, strict=False)
     _check_security(settings)
+    check_buffer(settings)
     return settings, sources
 
 

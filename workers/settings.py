@@ -99,7 +99,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = False
     drain_timeout_s: Annotated[Seconds, Meta(description="how long a stopping worker finishes in-flight posts")] = 15.0
-    max_record_bytes: Annotated[Positive, Meta(description="largest record that is read as a post")] = 2_097_152
+    max_record_bytes: Annotated[  # topics take twice as much, and Kafka counts in 32 bits what is fetched at once
+        int, Meta(gt=0, le=1_000_000_000, description="largest record that is read as a post")
+    ] = 2_097_152
     max_in_flight: Annotated[Positive, Meta(description="posts accepted and not yet acknowledged, per worker")] = 2_000
     max_in_flight_bytes: Annotated[
         Positive,
@@ -154,9 +156,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         Positive, Meta(description="classifier hangs after which the worker exits for its supervisor")
     ] = 3
     image_processes: Annotated[Positive, Meta(description="processes that decode images")] = 1
-    image_timeout_s: Annotated[Seconds, Meta(description="an image that takes longer to decode is left out")] = 5.0
+    image_timeout_s: Annotated[
+        Seconds, Meta(description="images of a post that are not decoded within so long, together, are left out")
+    ] = 5.0
     image_edge: Annotated[Positive, Meta(description="longest edge of a prepared image, pixels")] = 384
-    max_image_pixels: Annotated[Positive, Meta(description="larger images are refused before decoding")] = 50_000_000
+    max_image_pixels: Annotated[
+        Positive, Meta(description="larger images are refused before decoding, as are JPEGs with far too many scans")
+    ] = 50_000_000
     image_folder: Annotated[str, Meta(description="folder that posts' image paths may point into; empty: none")] = ""
     checkpoint: Annotated[str, Meta(min_length=1, description="folder of the classifier's checkpoint")] = str(
         SHIPPED_CHECKPOINT
@@ -169,9 +175,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     alert_threshold: Annotated[
         float, Meta(ge=0, le=1, description="probability of damage that raises an alert; 0: the checkpoint's own")
     ] = 0.0
-    finding_ttl_s: Annotated[Seconds, Meta(description="how long Redis keeps a finding")] = 604_800.0
+    finding_ttl_s: Annotated[  # Redis counts milliseconds
+        float, Meta(ge=0.001, le=1e9, description="how long Redis keeps a finding")
+    ] = 604_800.0
     latest_per_class: Annotated[Positive, Meta(description="findings kept in each Redis index")] = 1_000
-    cache_buffer: Annotated[Positive, Meta(description="findings kept for Redis while it is away")] = 10_000
+    cache_buffer: Annotated[
+        Positive, Meta(description="findings kept for Redis while it is away; at least twice max_batch")
+    ] = 10_000
     web_host: Annotated[str, Meta(min_length=1, description="address of metrics and health")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=0, le=65_535, description="port of metrics and health; 0: a free one")] = 6066
     ready_stall_s: Annotated[
@@ -206,6 +216,16 @@ class Settings(Struct, frozen=True, kw_only=True):
 PLAIN_KAFKA: Final = {  # for a broker that lets anybody in, whatever the environment and the file say
     field.name: field.default for field in msgspec.structs.fields(Settings) if field.name.startswith("kafka_")
 }
+
+
+def check_buffer(settings: Settings) -> None:
+    """Refuse a buffer that one micro-batch overflows: Redis would be filled again after each, be it never away."""
+    n_entries = 2 * settings.max_batch
+    if settings.cache_buffer < n_entries:
+        raise SettingsError(
+            f"cache_buffer = {settings.cache_buffer} has no room for a finding and an alert of each of"
+            f" max_batch = {settings.max_batch} posts: set it to {n_entries} or more, or lower max_batch"
+        )
 
 
 def description(name: str) -> str:

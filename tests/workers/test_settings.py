@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from stream.topics import topics
 from workers.setting_sources import ENV_PREFIX, Sourced, explain_settings, load_settings, without_password
-from workers.settings import PLAIN_KAFKA, Settings, SettingsError
+from workers.settings import PLAIN_KAFKA, Settings, SettingsError, check_buffer
 
 DEFAULTS = Settings()
 
@@ -66,6 +67,23 @@ def test_security_that_would_not_be_used_is_refused(flags: dict[str, str], told:
     with pytest.raises(SettingsError, match=told) as caught:
         load_settings(flags, environ={})
     assert "secret" not in str(caught.value)
+
+
+def test_largest_record_that_is_allowed_can_be_fetched() -> None:
+    """Kafka's protocol has 32 bits, of which one is the sign, for what a fetch may bring of a partition."""
+    settings = load_settings({"max_record_bytes": 1_000_000_000}, environ={})
+    wanted = topics(prefix="", n_partitions=1, max_record_bytes=settings.max_record_bytes)
+    assert all(topic.max_message_bytes + 2**20 < 2**31 for topic in wanted.all())
+
+
+def test_shortest_time_of_a_finding_is_one_that_redis_takes() -> None:
+    assert int(load_settings({"finding_ttl_s": "0.001"}, environ={}).finding_ttl_s * 1000) == 1
+
+
+def test_buffer_that_one_micro_batch_overflows_is_refused() -> None:
+    check_buffer(Settings(cache_buffer=64, max_batch=32))
+    with pytest.raises(SettingsError, match=r"cache_buffer = 63 .* max_batch = 32 posts: set it to 64 or more"):
+        check_buffer(Settings(cache_buffer=63, max_batch=32))
 
 
 def test_security_reaches_the_clients_and_the_password_no_page() -> None:
@@ -137,6 +155,8 @@ def test_text_of_the_environment_becomes_a_value(name: str, text: str, value: An
         ("linger_s", "-0.1"),
         ("linger_s", "nan"),
         ("drain_timeout_s", "0"),
+        ("max_record_bytes", "1000000001"),
+        ("finding_ttl_s", "0.0009"),
         ("redis", "http://127.0.0.1"),
         ("linger_s", "inf"),
         ("threads", "100000"),

@@ -37,6 +37,7 @@ def bench_tables(summary: Mapping[str, Any]) -> str:
         _rates(figures),
         _others(figures),
         _latencies(figures),
+        _half(summary),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -82,7 +83,23 @@ def _rates(figures: Mapping[str, Any]) -> str:
             lost, twice = (sum(entry.get(key, 0) for entry in there) for key in ("lost", "duplicated"))
             cells = " | ".join(value(entry) if entry is not None else "" for entry in entries)
             rows.append(f"| {title} | {cells} | {lost} | {twice} |")
-    return "\n".join(rows) if len(rows) > 2 else ""
+    if len(rows) == 2:
+        return ""
+    told = _told(figures)
+    return "\n".join(rows) + (f"\n\n{told}" if told else "")
+
+
+def _told(figures: Mapping[str, Any]) -> str:
+    """Return how many runs with the classifier the rates are of; of some none can be told."""
+    prefix = dict(_JOBS)["classifier"]
+    entries = {
+        title: figures[prefix + name] for title, names in _CONTENDERS for name in names if prefix + name in figures
+    }
+    n_posts = next((entry["n_posts"] for entry in entries.values() if "n_posts" in entry), None)
+    if n_posts is None:
+        return ""
+    runs = ", ".join(f"{title} {len(entry['runs'])}" for title, entry in entries.items())
+    return f"*classifier*: runs of {n_posts} posts; those of which a rate could be told: {runs}."
 
 
 def _others(figures: Mapping[str, Any]) -> str:
@@ -99,9 +116,28 @@ def _latencies(figures: Mapping[str, Any]) -> str:
     ):
         for row in figures.get(name, {}).get("rows", []):
             shown = (f"{row['p50_s'] * 1000:.0f}", f"{row['p99_s'] * 1000:.0f}", row["lost"], row["duplicated"])
-            rows.append(f"| {title} | {row['rate_per_s']:g} | " + " | ".join(map(str, shown)) + " |")
-    head = ["| open-loop load | posts/s | p50, ms | p99, ms | lost | duplicated |", "|---|---|---|---|---|---|"]
+            cells = (title, f"{row['rate_per_s']:g}", row["n_posts"], *shown)
+            rows.append("| " + " | ".join(map(str, cells)) + " |")
+    head = [
+        "| open-loop load | posts/s | posts | p50, ms | p99, ms | lost | duplicated |",
+        "|---|---|---|---|---|---|---|",
+    ]
     return "\n".join([*head, *rows]) if rows else ""
+
+
+def _half(summary: Mapping[str, Any]) -> str:
+    """Return what the real classifier's half capacity is half of."""
+    capacity_per_s = summary.get("p99_over_batch", {}).get("capacity_per_s")
+    end_to_end_per_s = summary["figures"].get("end_to_end_worker", {}).get("median")
+    if capacity_per_s is None or end_to_end_per_s is None:
+        return ""
+    source = summary["p99_over_batch"].get("capacity_from", "one run that counts sending and draining")
+    origin = {"end_to_end_worker": "the median above"}.get(source, source)
+    share = capacity_per_s / 2 / end_to_end_per_s
+    return (
+        f"Half its capacity: half of {capacity_per_s:g} posts/s ({origin}), which is {share:.0%} of the"
+        f" {end_to_end_per_s:g} in the table of rates."
+    )
 
 
 def value(entry: Mapping[str, Any]) -> str:

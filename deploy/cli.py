@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from deploy import (
+    commands_cache,
     commands_dead_letters,
     commands_evaluate,
     commands_findings,
@@ -38,6 +39,7 @@ commands_try.register(app)
 commands_work.register(app)
 commands_findings.register(app)
 commands_topics.register(app)
+commands_cache.register(app)
 commands_dead_letters.register(app)
 commands_evaluate.register(app)
 commands_train.register(app)

@@ -1,34 +1,45 @@
-"""`sitrep findings` and `cache`: read what was found, and fill Redis again from the topic."""
+"""`sitrep findings` and `alerts`: read what was found; change nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from deploy import options
 
 if TYPE_CHECKING:
-    from stream.errors import InvalidRecord
-    from stream.records import Finding
+    from aiokafka import ConsumerRecord
+    from msgspec import Struct
+
+    from stream.records import Alert, Finding
     from workers.settings import Settings
+
+R = TypeVar("R", bound="Struct")
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Wait for new ones until Ctrl-C.")]
+Newest = Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many of the newest.")]
+
+_FURTHER: Final = 4
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("findings", rich_help_panel="Look up")(findings)
-    cache = typer.Typer(no_args_is_help=True, help="The findings in Redis.")
-    cache.command("rebuild")(rebuild)
-    cache.callback()(lambda: None)  # keeps `rebuild` a word of its own
-    app.add_typer(cache, name="cache", rich_help_panel="Operate")
+    app.command("alerts", rich_help_panel="Look up")(alerts)
 
 
 def findings(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new findings until Ctrl-C.")] = False,
+    follow: Follow = False,
     post_id: Annotated[str | None, typer.Option("--post-id", metavar="ID", help="The finding of this post.")] = None,
-    label: Annotated[str | None, typer.Option("--label", metavar="CLASS", help="Only of this class.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many of the newest.")] = 20,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="CLASS", help="Only of this class, by its name as shown or on the wire."),
+    ] = None,
+    n: Newest = 20,
     as_json: options.AsJson = False,
     kafka: options.Kafka = None,
     redis: options.Redis = None,
@@ -44,12 +55,11 @@ def findings(
     from deploy.failure import CommandFailed
 
     settings = options.read_settings(kafka=kafka, redis=redis, prefix=prefix, config=config_file, set_=set_)
-    if label is not None:
-        _check_label(label)
+    label = None if label is None else _class_of(label)
     if follow and post_id is not None:
         raise typer.BadParameter("--follow shows new findings, --post-id one that is there: give one of the two")
     if follow:
-        asyncio.run(_follow(settings, label, as_json))
+        asyncio.run(_follow_findings(settings, label, as_json))
         return
     found = asyncio.run(_cached(settings, post_id, label, n))
     if post_id is not None and not found:
@@ -63,29 +73,40 @@ def findings(
         _show(finding, as_json=as_json, in_full=post_id is not None)
 
 
-def rebuild(
+def alerts(
+    follow: Follow = False,
+    n: Newest = 20,
+    as_json: options.AsJson = False,
     kafka: options.Kafka = None,
-    redis: options.Redis = None,
     prefix: options.Prefix = None,
     config_file: options.Config = None,
     set_: options.Set = None,
 ) -> None:
-    """Write the findings and alerts of the topics to Redis again; repeating it changes nothing.
+    """Show the newest alerts, or new ones as they come; the newest is last.
 
-    What is older than `finding_ttl_s` is left out.
+    They come from the alerts topic, and need no Redis. An alert that was delivered twice is shown once, with `--follow`
+    as often as it comes; with `--json` each line is one alert.
     """
-    from workers.setting_sources import without_password
+    settings = options.read_settings(kafka=kafka, prefix=prefix, config=config_file, set_=set_)
+    if follow:
+        asyncio.run(_follow_alerts(settings, as_json))
+        return
+    found = asyncio.run(_newest_alerts(settings, n))
+    if not found and not as_json:
+        typer.echo("no alerts")
+    for alert in found:
+        _show_alert(alert, as_json=as_json)
 
-    settings = options.read_settings(kafka=kafka, redis=redis, prefix=prefix, config=config_file, set_=set_)
-    n_findings, n_alerts = asyncio.run(_rebuild(settings))
-    typer.echo(f"{n_findings} findings and {n_alerts} alerts written to {without_password(settings.redis)}")
 
-
-def _check_label(label: str) -> None:
+def _class_of(name: str) -> str:
     from deploy.render import LOOKS
 
-    if label not in LOOKS:
-        raise typer.BadParameter(f"{label!r} is no class: one of {', '.join(LOOKS)}", param_hint="--label")
+    wanted = " ".join(name.lower().split())
+    for label, shown in LOOKS.items():
+        if wanted in (label, shown.name):
+            return label
+    choices = ", ".join(f"'{shown.name}' ({label})" for label, shown in LOOKS.items())
+    raise typer.BadParameter(f"{name!r} is no class: one of {choices}", param_hint="--label")
 
 
 async def _cached(settings: Settings, post_id: str | None, label: str | None, n: int) -> list[Finding]:
@@ -96,35 +117,70 @@ async def _cached(settings: Settings, post_id: str | None, label: str | None, n:
         return await cache.latest(label, n)
 
 
-async def _follow(settings: Settings, label: str | None, as_json: bool) -> None:
-    from stream.errors import InvalidRecord
+async def _newest_alerts(settings: Settings, n: int) -> list[Alert]:
+    """Read the topic from its end, further back until there are enough: an alert may be there more than once."""
+    from stream.reader import Bounds, read_batches, topic_bounds
+    from stream.records import Alert
+
+    topic = options.topics_of(settings).alerts.name
+    kept = await topic_bounds(settings.broker, topic)
+    ends = {number: bound.end for number, bound in kept.items()}
+    found: dict[str, tuple[int, int, Alert]] = {}  # when it was published, and its offset
+    n_back = n
+    while len(found) < n and any(end > kept[number].first for number, end in ends.items()):
+        look = {number: Bounds(first=max(kept[number].first, end - n_back), end=end) for number, end in ends.items()}
+        async for batch in read_batches(settings.broker, topic, bounds=look):
+            for record in batch:
+                alert = _read(record, Alert)
+                if alert is not None:
+                    found[alert.id] = (record.timestamp, record.offset, alert)
+        ends = {number: bound.first for number, bound in look.items()}
+        n_back *= _FURTHER
+    return [alert for _, _, alert in sorted(found.values(), key=itemgetter(0, 1))[-n:]]
+
+
+async def _follow_findings(settings: Settings, label: str | None, as_json: bool) -> None:
+    from stream.records import Finding
+
+    def show(finding: Finding) -> None:
+        if label is None or finding.label == label:
+            _show(finding, as_json=as_json, in_full=False)
+
+    await _follow(settings, options.topics_of(settings).findings.name, Finding, show)
+
+
+async def _follow_alerts(settings: Settings, as_json: bool) -> None:
+    from stream.records import Alert
+
+    def show(alert: Alert) -> None:
+        _show_alert(alert, as_json=as_json)
+
+    await _follow(settings, options.topics_of(settings).alerts.name, Alert, show)
+
+
+async def _follow(settings: Settings, topic: str, kind: type[R], show: Callable[[R], None]) -> None:
     from stream.reader import tail_topic
-    from stream.records import Finding, decode
 
     def tell(is_away: bool) -> None:
         state = "does not answer: waiting for it" if is_away else "answers again"
         typer.echo(f"sitrep: the Kafka broker at {settings.kafka} {state}", err=True)
 
-    async for record in tail_topic(settings.broker, options.topics_of(settings).findings.name, on_away=tell):
-        try:
-            finding = decode(record.value, Finding)
-        except InvalidRecord as error:
-            typer.echo(f"sitrep: skipped a record of the findings topic: {error}", err=True)
-            continue
-        if label is None or finding.label == label:
-            _show(finding, as_json=as_json, in_full=False)
+    async for record in tail_topic(settings.broker, topic, on_away=tell):
+        outcome = _read(record, kind)
+        if outcome is not None:
+            show(outcome)
 
 
-async def _rebuild(settings: Settings) -> tuple[int, int]:
-    from stream.cache_topics import read_entries
-    from stream.cache_writer import fill
+def _read(record: ConsumerRecord, kind: type[R]) -> R | None:
+    """Return what the record holds; one that is no such record is told, and left out."""
+    from stream.errors import InvalidRecord
+    from stream.records import decode
 
-    def tell(topic: str, error: InvalidRecord) -> None:
-        typer.echo(f"sitrep: skipped a record of {topic}: {error}", err=True)
-
-    async with options.open_cache(settings) as cache:
-        await cache.ping()
-        return await fill(cache, read_entries(settings.broker, options.topics_of(settings), on_unreadable=tell))
+    try:
+        return decode(record.value, kind)
+    except InvalidRecord as error:
+        typer.echo(f"sitrep: skipped a record of {record.topic}: {error}", err=True)
+        return None
 
 
 def _show(finding: Finding, *, as_json: bool, in_full: bool) -> None:
@@ -145,8 +201,26 @@ def _show(finding: Finding, *, as_json: bool, in_full: bool) -> None:
     elif not sys.stdout.isatty():
         typer.echo(finding_line(finding))
     else:
-        line = Text(f"{finding.accepted_at.astimezone():%H:%M:%S}  ", style="dim")
+        line = Text.assemble((f"{finding.accepted_at.astimezone():%H:%M:%S}  ", "dim"))
         line.append(f"{look(finding.label).name:<21}", style=f"bold {look(finding.label).style}")
         line.append(f"  {finding.probability:4.0%}  ")
         line.append(f"{safe(finding.post_id)}  ", style="dim")
         console.print(line + highlighted(finding.text, finding.text_rationale), soft_wrap=True)
+
+
+def _show_alert(alert: Alert, *, as_json: bool) -> None:
+    import sys
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from deploy.render import alert_line
+    from stream.records import encode
+
+    if as_json:
+        typer.echo(encode(alert))
+    elif not sys.stdout.isatty():
+        typer.echo(f"{alert.raised_at:%Y-%m-%d %H:%M:%S}  {alert_line(alert)}")
+    else:
+        when = f"{alert.raised_at.astimezone():%Y-%m-%d %H:%M:%S}  "
+        Console().print(Text.assemble((when, "dim"), (alert_line(alert), "bold red")), soft_wrap=True)

@@ -45,8 +45,9 @@ def train(
 ) -> None:
     """Train a classifier and write its folder: weights, config, calibration, metrics and model card.
 
-    A run that was stopped or killed goes on where it was when it is started again with the same arguments,
-    and ends with the same weights. Use the result with `sitrep worker --set checkpoint=DIR`.
+    A run that is stopped (Ctrl-C, SIGTERM) saves first, one that is killed repeats what came after its last save:
+    started again with the same arguments it goes on from there, on a CPU to the same weights. Use the result with
+    `sitrep worker --set checkpoint=DIR`.
     """
     from deploy.failure import CommandFailed
     from model.joint.recipe import CompactRecipe, load_recipe

@@ -45,8 +45,9 @@ def worker(
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C: posts in; findings, alerts and dead letters out.
 
-    Metrics and health are served on `/metrics`, `/healthz` and `/readyz`. Run as many workers as the
-    posts topic has partitions; with `--stage prepare` and `--stage classify` the two scale on their own.
+    Metrics and health are served on `/metrics`, `/healthz` and `/readyz`. Run up to as many workers as
+    the posts topic has partitions (more would idle); with `--stage prepare` and `--stage classify` the two scale on
+    their own.
     """
     if exactly_once:
         set_ = [*(set_ or []), "exactly_once=true"]

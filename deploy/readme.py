@@ -98,15 +98,16 @@ def overload_table() -> str:
         f" {capacity:g} posts/s that it did with a backlog, for {result['load_s']:g} s; {result['urgent_share']:.0%} of"
         f" the posts urgent, {result['image_share']:.0%} with a picture; broker: {result['broker']}.",
         "",
-        "| scenario | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 | all done after "
-        "| degraded findings |",
-        "|---|---|---|---|---|---|---|---|",
+        "| scenario | settings | offered | posts/s meanwhile | lost | urgent p50, p95 | others p50, p95 "
+        "| all done after | degraded findings |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, told in result["scenarios"].items():
         urgent, other = (f"{told[kind]['p50_s']:g} s, {told[kind]['p95_s']:g} s" for kind in ("urgent", "other"))
         degraded = ", ".join(f"{n} `{mark}`" for mark, n in told["degraded"].items()) or "0"
+        settings = ", ".join(f"`{setting}` {value}" for setting, value in told["settings"].items())
         rate, done = told["served_per_s"], f"{told['all_done_s']:g} s"
-        cells = (name, told["offered"], rate, told["lost"], urgent, other, done, degraded)
+        cells = (name, settings, told["offered"], rate, told["lost"], urgent, other, done, degraded)
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(rows)
 

@@ -18,12 +18,21 @@ import pytest
 
 from deploy.embedded import EmbeddedServices, embedded, free_port
 from deploy.readme import FIGURES, filled
-from deploy.sample_posts import SAMPLES_FOLDER
+from deploy.render import LOOKS
+from deploy.sample_posts import SAMPLES_FOLDER, sample_records
+from model import classifier
+from model.classifier import FLAT_HEATMAP, NO_TEXT
+from model.joint import evidence
+from model.records import HUMANITARIAN
+from stream.pixels import REASONS
+from stream.records import MACHINE_MARKS, MODE_MARKS, Alert, Finding, decode, decode_post, finding_id
 from tests.model.joint.archive_layout import make_archive
+from workers.findings import make_alert
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+EXAMPLES = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 INLINE = [command for command in re.findall(r"`(sitrep [^`]+)`", README) if "--help" not in command]
 SITREP = [sys.executable, "-m", "deploy.cli"]
@@ -41,6 +50,39 @@ def test_links_and_pictures_exist() -> None:
         targets = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page)
         assert targets
         assert [target for target in targets if not (folder / target).exists()] == []
+
+
+def test_examples_are_what_is_on_the_wire() -> None:
+    """The finding is one of the sample post that it names, and raises the alert."""
+    post, finding_json, alert_json = (block.encode() for block in EXAMPLES)
+    assert decode_post(post.replace(b"<base64>", b"AAAA"), max_bytes=len(post)).images
+    finding, alert = decode(finding_json, Finding), decode(alert_json, Alert)
+    for block, record in ((finding_json, finding), (alert_json, alert)):
+        assert json.loads(block).keys() <= {*record.__struct_fields__}
+    [sample] = [record for record in sample_records() if record.key == finding.post_id.encode()]
+    told = decode_post(sample.value, max_bytes=len(sample.value))
+    assert (finding.text, finding.source, finding.posted_at, finding.url) == (
+        told.text, told.source, told.created_at, told.url,
+    )  # fmt: skip
+    assert finding.id == finding_id(finding.post_id, finding.model.version, finding.degraded, source=finding.source)
+    assert finding.probability == finding.probabilities[finding.label] == max(finding.probabilities.values())
+    assert alert == make_alert(finding, threshold=alert.threshold)
+
+
+def test_classes_and_marks_are_explained() -> None:
+    """All that a finding may say to a responder."""
+    [chapter] = re.findall(r"## What a responder reads\n(.*?)\n## ", README, re.DOTALL)
+    assert [label for label, shown in LOOKS.items() if f"| {shown.name} | `{label}` |" not in chapter] == []
+    fallbacks = {
+        value
+        for module in (classifier, evidence)
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, str) and value != HUMANITARIAN  # a task
+    }
+    assert {NO_TEXT, FLAT_HEATMAP} <= fallbacks
+    marks = {*fallbacks, *MODE_MARKS, *MACHINE_MARKS, *(f"image_{reason}" for reason in REASONS)}
+    marks |= {"further_images_unread", "language_untested"}
+    assert sorted(mark for mark in marks if f"`{mark}`" not in chapter) == []
 
 
 def test_make_targets_exist() -> None:

@@ -16,7 +16,7 @@ from stream.records import Finding, decode
 from workers.settings import Settings
 
 COMMANDS = (
-    "demo", "up", "down", "worker", "replay", "explain", "evaluate", "findings", "config", "schemas",
+    "demo", "up", "down", "worker", "replay", "explain", "evaluate", "findings", "alerts", "config", "schemas",
     "topics create", "topics describe", "dead-letters list", "dead-letters show", "dead-letters replay",
     "ledger check", "cache rebuild",
 )  # fmt: skip
@@ -96,7 +96,14 @@ def test_start_imports_nothing_heavy() -> None:
         (["dead-letters", "replay"], 2, "--all"),
         (["findings", "--redis", "redis://127.0.0.1:1/0"], 1, "--redis"),
         (["findings", "--redis", "http://127.0.0.1"], 2, "http://127.0.0.1"),
-        (["findings", "--label", "floods"], 2, "floods"),
+        (
+            ["findings", "--label", "floods"],
+            2,
+            "'floods' is no class: one of 'infrastructure damage' (",
+        ),
+        (["alerts", "--kafka", NOBODY], 1, NOBODY),
+        (["alerts", "--follow", "--kafka", NOBODY], 1, NOBODY),
+        (["alerts", "-n", "0"], 2, "'-n': Input should be greater than or equal to 1 (given: 0)"),
         (["findings", "--follow", "--kafka", NOBODY], 1, NOBODY),
         (["replay", "nowhere.jsonl"], 1, "nowhere.jsonl"),
         (["demo", "--kafka", NOBODY, "--kafka-home", "."], 2, "--kafka-home"),
@@ -203,13 +210,37 @@ def test_no_findings_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert run(capsys, "findings", "--json") == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("infrastructure damage", "infrastructure_and_utility_damage"),
+        (" Rescue  or Donation", "rescue_volunteering_or_donation_effort"),
+        ("not_humanitarian", "not_humanitarian"),
+    ],
+)
+def test_class_goes_by_its_shown_name_too(
+    name: str, label: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one reads in a finding can be asked for."""
+    asked: list[object] = []
+
+    async def latest(_: object, label: str | None, n: int) -> list[Finding]:
+        asked.append(label)
+        return []
+
+    monkeypatch.setattr("stream.cache.FindingCache.latest", latest)
+
+    assert run(capsys, "findings", "--label", name)[0] == 0
+    assert asked == [label]
+
+
 def test_rebuilt_cache_is_named_without_the_password(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def rebuilt(*_: object) -> tuple[int, int]:
         return 2, 1
 
-    monkeypatch.setattr("deploy.commands_findings._rebuild", rebuilt)
+    monkeypatch.setattr("deploy.commands_cache._rebuild", rebuilt)
 
     code, out, _ = run(capsys, "cache", "rebuild", "--redis", "redis://:geheim@h:1/0")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from deploy.replaying import Replay
 from stream.broker import Broker
 from stream.headers import ATTEMPT, Cause, dead_letter_headers
 from stream.reader import tail_topic
-from stream.records import Origin, Post, encode
+from stream.records import Alert, Origin, Post, decode, encode
 from tests.chaos.field import Field, Raw
 from tests.integration.conftest import OpenField
 from tests.stream.findings import alert, finding
@@ -188,6 +189,60 @@ def test_rebuilt_cache_has_all_but_what_is_no_finding(
     assert err.count("\n") == 1 and f"skipped a record of {other.topics.findings.name}" in err
     code, out, _ = command("findings", "--json", "--redis", other.redis, prefix=other.prefix)
     assert (code, out.count("\n")) == (0, 2)
+
+
+def test_newest_alerts_are_shown_once_each(open_field: OpenField, runner: asyncio.Runner, command: Command) -> None:
+    """The newest last, however often each was delivered; what is no alert is named."""
+    other = open_field("alerts", partitions=1)
+    assert command("alerts", prefix=other.prefix) == (0, "no alerts\n", "")
+    assert command("alerts", "--json", prefix=other.prefix) == (0, "", "")
+    values = [encode(alert(number)) for number in (1, 2, 2, 3, 3, 3)]
+    records = [Raw(value=value) for value in [*values[:3], b"{}", *values[3:]]]
+    runner.run(other.feed(records, topic=other.topics.alerts.name))
+
+    code, out, err = command("alerts", "-n", "2", "--json", prefix=other.prefix)
+
+    assert (code, err.count("\n")) == (0, 1)
+    assert f"skipped a record of {other.topics.alerts.name}" in err
+    assert [decode(line.encode(), Alert) for line in out.splitlines()] == [alert(2), alert(3)]
+    code, out, _ = command("alerts", prefix=other.prefix)
+    assert code == 0
+    assert [line.split("  ")[3] for line in out.splitlines()] == ["1.00"] * 3
+    assert [line.split("  ")[4] for line in out.splitlines()] == ["p1", "p2", "p3"]
+
+
+def test_new_alerts_are_shown_as_they_come(open_field: OpenField, runner: asyncio.Runner) -> None:
+    """Until the reader is interrupted."""
+    other = open_field("followed", partitions=1)
+    where = ["--kafka", other.kafka, "--prefix", other.prefix]
+
+    async def followed() -> tuple[bytes, int]:
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploy.cli", "alerts", "--follow", *where, stdout=subprocess.PIPE
+        )
+        assert reader.stdout is not None
+        line = asyncio.create_task(reader.stdout.readline())
+        try:
+            async with asyncio.timeout(60):
+                while not line.done():
+                    await other.feed([Raw(value=encode(alert(7)))], topic=other.topics.alerts.name)
+                    await asyncio.wait([line], timeout=0.5)
+        finally:
+            reader.send_signal(signal.SIGINT)
+            code = await reader.wait()
+        return line.result(), code
+
+    line, code = runner.run(followed())
+
+    assert line.endswith(b"ALERT  infrastructure damage  1.00  p7  bridge down\n")
+    assert code == 130
+
+
+def test_alerts_without_their_topic_say_what_makes_it(command: Command) -> None:
+    code, out, err = command("alerts", prefix="nobody.")
+
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1 and "no topic nobody.alerts" in err and "sitrep topics create" in err
 
 
 def test_id_of_a_stranger_cannot_steer_the_terminal(

@@ -16,9 +16,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +29,7 @@ from tests.bench.endtoend import classify
 from tests.bench.gpu import gpu
 from tests.bench.inference import inference
 from tests.bench.latency import latency
+from tests.bench.machine import commit, machine_name
 from tests.bench.plan import FULL, GPU_SECTIONS, ON_GPU, SECTIONS, SHORT, Plan
 from tests.bench.posts import Supply, find_supply
 from tests.bench.scaling import scaling
@@ -75,10 +73,10 @@ def _about(arena: Arena, supply: Supply, args: argparse.Namespace) -> dict[str, 
         "redis": arena.redis_name,
         "posts": supply.name,
         "device": args.device,
-        "machine": f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}",
+        "machine": machine_name(),
         "classifier_threads": 1,
         "versions": _versions(),
-        "commit": _commit(),
+        "commit": commit(),
         **({} if args.device == "cpu" else {"gpu": _gpu_name()}),
         "short": bool(args.short),
     }
@@ -91,22 +89,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-def _commit() -> str:
-    """The checkout's commit; empty outside one."""
-    shown = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return shown.stdout.strip()
-
-
-def _processor() -> str:
-    """The kind of CPU, with what the classifier's speed depends on."""
-    import torch
-
-    from model import int8
-
-    vectors = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()} ({vectors} {'with' if int8.is_fast() else 'without'} int8 instructions)"
 
 
 def _gpu_name() -> str:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from typing import Any
 from deploy.embedded import embedded
 from tests.bench.crowd import Crowd
 from tests.bench.load import offer
+from tests.bench.machine import commit, machine_name
 from tests.chaos.field import playing_field
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,11 +52,9 @@ def main() -> None:
     args = parser.parse_args()
     flags = dict(flag.split("=", 1) for flag in args.flags)
     found = asyncio.run(measure(flags, args.share))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
     path = args.results / "device-busy.json"
     known = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    known[args.name] = {"commit": commit.stdout.strip(), "settings": flags, "machine": machine, **found}
+    known[args.name] = {"commit": commit(), "settings": flags, "machine": machine_name(), **found}
     path.write_text(json.dumps(known, indent=2) + "\n", "utf-8")
     print(json.dumps(known, indent=2))
 

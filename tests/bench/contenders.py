@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.bench.arena import N_PARTITIONS, Arena
 from tests.bench.pages import Samples
@@ -60,6 +60,22 @@ class Run:
     def cpu_s_per_post(self) -> float:
         """Processor seconds of the process and its children, for each post after the first growth seen."""
         return self.usage.cpu_s / self.usage.n_posts if self.usage.n_posts else float("nan")
+
+
+class Outcome(Protocol):
+    """What knows how many of its posts were lost, and how many arrived again."""
+
+    @property
+    def lost(self) -> int: ...
+
+    @property
+    def duplicated(self) -> int: ...
+
+
+def counts(runs: Iterable[Outcome]) -> dict[str, int]:
+    """Return what the runs lost and duplicated together, as the results file has it."""
+    pairs = [(run.lost, run.duplicated) for run in runs]
+    return {"lost": sum(lost for lost, _ in pairs), "duplicated": sum(twice for _, twice in pairs)}
 
 
 class Contender:

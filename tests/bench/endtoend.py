@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from tests.bench.arena import N_PARTITIONS, Arena
-from tests.bench.contenders import Run, measured, printed
+from tests.bench.contenders import Run, counts, measured, printed
 from tests.bench.plan import Plan
 from tests.bench.posts import Supply, load
 from tests.bench.summary import Findings
@@ -17,42 +17,43 @@ from workers.setting_sources import load_settings
 
 log = logging.getLogger(__name__)
 
-_PEERS = ("quix", "bytewax", "aiokafka", "faust")
 _STALL_S = 120.0
 _GPU_BATCH = 512
 
 
 async def classify(arena: Arena, supply: Supply, plan: Plan, findings: Findings) -> None:
-    """Measure the classifier alone and the whole worker in turn, then the peers."""
+    """Measure the classifier alone, the whole worker and the peers in turn, each as often."""
     max_batch = _GPU_BATCH if arena.on_gpu else load_settings({}, environ={}).max_batch
     source = "classify.posts"
     n_posts = await _pilot(arena, supply, plan, max_batch)
     await arena.make_topic(source, N_PARTITIONS)
     await load(arena.kafka, source, N_PARTITIONS, supply.posts(n_posts))
     alone: list[dict[str, Any]] = []
-    ours: list[Run] = []
+    runs: dict[str, list[Run]] = {name: [] for name in ("worker", *plan.classify_peers)}
     for _ in range(plan.repetitions):
-        terms = _alone(arena, source, max_batch)
-        alone.append(await printed(arena, "alone", terms, timeout_s=600))
-        ours.append(await _run(arena, "worker", source, n_posts, max_batch, supply))
-        log.info("classifier alone %.1f, end to end %.1f posts/s", alone[-1]["posts_per_s"], ours[-1].rate_per_s)
-    peers: dict[str, list[Run]] = {name: [] for name in _PEERS[: len(_PEERS) if plan.peer_repetitions else 0]}
-    for _ in range(plan.peer_repetitions):
-        for name in peers:
-            peers[name].append(await _run(arena, name, source, n_posts, max_batch, supply))
-            log.info("classify %s: %.1f posts/s", name, peers[name][-1].rate_per_s)
+        alone.append(await printed(arena, "alone", _alone(arena, source, max_batch), timeout_s=600))
+        log.info("classifier alone: %.1f posts/s", alone[-1]["posts_per_s"])
+        for name, some in runs.items():
+            some.append(await end_to_end(arena, supply, name, n_posts, max_batch=max_batch, source=source))
+            log.info("classify %s: %.1f posts/s", name, some[-1].rate_per_s)
     await arena.remove_topics(source)
-    _enter(findings, arena, alone, ours)
-    for name, runs in {"worker": ours, **peers}.items():
-        findings.figure(
-            f"end_to_end_{name}",
-            [_told(run.rate_per_s, alone) for run in runs],
-            unit="posts/s",
-            name=TITLES[name],
-            n_posts=n_posts,
-            lost=sum(run.lost for run in runs),
-            duplicated=sum(run.duplicated for run in runs),
-        )
+    _enter(findings, arena, alone, runs["worker"])
+    for name, some in runs.items():
+        rates = [_told(run.rate_per_s, alone) for run in some]
+        findings.figure(f"end_to_end_{name}", rates, unit="posts/s", name=TITLES[name], n_posts=n_posts, **counts(some))
+
+
+async def end_to_end(arena: Arena, supply: Supply, name: str, n_posts: int, *, max_batch: int, source: str = "") -> Run:
+    """Run one contender with the real classifier; a peer reads `source`, the worker a topic of its own."""
+    own = arena.run_name(f"classify-{name}")
+    mine = f"{own}.posts" if name == "worker" else source
+    terms = arena.terms("classify", source=mine, name=own, classifier="checkpoint", max_batch=max_batch)
+    return await measured(arena, name, terms, n_posts, records=supply.posts(n_posts), stall_s=_STALL_S)
+
+
+def whole_batches(n_posts: int, max_batch: int) -> int:
+    """Return how many of the posts fill batches, of which there are two at least: naive Faust waits to fill each."""
+    return max(2, n_posts // max_batch) * max_batch
 
 
 def _told(rate_per_s: float, alone: list[dict[str, Any]]) -> float:
@@ -101,16 +102,9 @@ async def _pilot(arena: Arena, supply: Supply, plan: Plan, max_batch: int) -> in
     await load(arena.kafka, source, N_PARTITIONS, supply.posts(n_posts))
     rate_per_s = (await printed(arena, "alone", _alone(arena, source, max_batch), timeout_s=600))["posts_per_s"]
     await arena.remove_topics(source)
-    return max(n_posts, min(plan.n_classified, int(plan.classify_s * rate_per_s)))
+    return whole_batches(min(plan.n_classified, int(plan.classify_s * rate_per_s)), max_batch)
 
 
 def _alone(arena: Arena, source: str, max_batch: int) -> Terms:
     name = arena.run_name("alone")
     return arena.terms("classify", source=source, name=name, classifier="checkpoint", max_batch=max_batch)
-
-
-async def _run(arena: Arena, name: str, source: str, n_posts: int, max_batch: int, supply: Supply) -> Run:
-    own = arena.run_name(f"classify-{name}")
-    mine = f"{own}.posts" if name == "worker" else source
-    terms = arena.terms("classify", source=mine, name=own, classifier="checkpoint", max_batch=max_batch)
-    return await measured(arena, name, terms, n_posts, records=supply.posts(n_posts), stall_s=_STALL_S)

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import tempfile
 from collections import Counter
 from dataclasses import asdict
@@ -26,6 +24,7 @@ from typing import Any, Final
 from deploy.embedded import EmbeddedServices, embedded
 from tests.bench.crowd import Crowd
 from tests.bench.load import Offered, offer, summary
+from tests.bench.machine import commit, machine_name
 from tests.bench.overload_plot import draw
 from tests.bench.sleeping import measure_costs
 from tests.chaos.field import playing_field
@@ -66,6 +65,7 @@ def _told(offered: Offered, flags: dict[str, Any], per_s: float, load_s: float) 
         one for before, one in zip(offered.seen, offered.seen[1:], strict=False) if _state(before) != _state(one)
     ]
     return {
+        "commit": commit(),
         "settings": flags,
         "offered_per_s": round(per_s, 2),
         "offered": len(offered.due_s),
@@ -130,7 +130,7 @@ def main() -> None:
         result = json.loads(path.read_text("utf-8"))
     crowd = Crowd(tagged=args.sleeping)
     result |= {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": machine_name(),
         "broker": f"embedded (noida-db {version('noida-db')})",
         "load_s": args.load_s,
         "factor": args.factor,

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tests.bench.arena import N_PARTITIONS, Arena, opened
 from tests.bench.contenders import ROOT, Contender
-from tests.bench.posts import find_supply, load
+from tests.bench.machine import commit, machine_name
+from tests.bench.posts import Supply, find_supply, load
 from tests.bench.watch import Watch
 
 RESULTS = ROOT / "tests" / "bench" / "results"
@@ -51,10 +52,20 @@ def _function(frame: str) -> str:
     return f"{name} ({'/'.join(parts[-2:])})"
 
 
-async def _profiled(arena: Arena, args: argparse.Namespace) -> str:
+def header(args: argparse.Namespace, *, broker: str, posts: str) -> list[str]:
+    """Return the first lines of a profile: what of, where, and how it was taken."""
+    batch = f", batches of {args.max_batch}" if args.job == "full" else ""
+    return [
+        f"{args.job} job, {args.name}: share of the samples that held the interpreter's lock, {broker}",
+        f"commit {commit()}, {machine_name()}",
+        f"{args.posts:,} posts, {posts}{batch}; {args.seconds} s from the first record on, {_RATE_HZ} samples/s",
+    ]
+
+
+async def _profiled(arena: Arena, supply: Supply, args: argparse.Namespace) -> str:
     terms = arena.terms(args.job, source="profiled.posts", name="profiled", max_batch=args.max_batch)
     await arena.make_worker_topics(terms.prefix, N_PARTITIONS)
-    await load(arena.kafka, terms.source, N_PARTITIONS, find_supply(args.data).text_posts(args.posts))
+    await load(arena.kafka, terms.source, N_PARTITIONS, supply.text_posts(args.posts))
     contender_name = "sitrep" if args.job == "bare" else "worker"
     contender = Contender(arena, contender_name, terms)
     raw = arena.folder / "profile.raw"
@@ -83,8 +94,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5)
     args = parser.parse_args()
     with opened(args.kafka_home, device="cpu", checkpoint="") as arena:
-        own, total = shares(asyncio.run(_profiled(arena, args)))
-        lines = [f"{args.job} job, {args.name}: share of the samples that held the interpreter's lock, {arena.broker}"]
+        supply = find_supply(args.data)
+        own, total = shares(asyncio.run(_profiled(arena, supply, args)))
+        lines = header(args, broker=arena.broker, posts=supply.name)
     for title, rows in (("own time", own), ("with what it called", total)):
         lines += ["", title, *(f"{share:7.1%}  {name}" for name, share in rows)]
     path = RESULTS / f"profile-{args.job}-{args.name}.txt"

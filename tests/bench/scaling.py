@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.bench.arena import Arena
-from tests.bench.contenders import Contender
+from tests.bench.contenders import Contender, counts
 from tests.bench.pages import metrics_of, until_ready
 from tests.bench.plan import Plan
 from tests.bench.posts import Supply, load
@@ -39,8 +39,7 @@ async def scaling(arena: Arena, supply: Supply, plan: Plan, findings: Findings) 
     rows = []
     for n_workers, runs in rates.items():
         shares = [rate.per_s / (n_workers * one.per_s) for rate, one in zip(runs, rates[1], strict=True)]
-        counts = {"lost": sum(run.lost for run in runs), "duplicated": sum(run.duplicated for run in runs)}
-        findings.figure(f"scaling_{n_workers}_rate", [run.per_s for run in runs], unit="posts/s", **counts)
+        findings.figure(f"scaling_{n_workers}_rate", [run.per_s for run in runs], unit="posts/s", **counts(runs))
         rows.append({"workers": n_workers, "efficiency": round(sorted(shares)[len(shares) // 2], 4)})
         if n_workers == 4:
             findings.key("scaling_4_workers", shares)

@@ -69,16 +69,22 @@ class Findings:
         """Enter a course: rows of numbers, for a plot."""
         self.figures[name] = {"rows": [dict(row) for row in rows], **more, **self._where()}
 
+    def median(self, name: str) -> float | None:
+        """Return the median of a figure that this command measured, or None."""
+        found: float | None = self.figures.get(name, {}).get("median")
+        return found
+
     def _where(self) -> dict[str, Any]:
         return {name: self.about[name] for name in ("broker", "posts", "commit")}
 
 
 def spread(runs: Sequence[float]) -> dict[str, Any]:
-    """Return the repetitions with their median and range; one that could not be told is left out."""
+    """Return the repetitions with their median and range; those that could not be told are left out and counted."""
     shown = [_short(run) for run in runs if math.isfinite(run)]
+    told = {"runs": shown, "n_dropped": len(runs) - len(shown)}
     if not shown:
-        return {"median": None, "spread": None, "runs": []}
-    return {"median": _short(statistics.median(shown)), "spread": [min(shown), max(shown)], "runs": shown}
+        return {"median": None, "spread": None, **told}
+    return {"median": _short(statistics.median(shown)), "spread": [min(shown), max(shown)], **told}
 
 
 def write(findings: Findings, path: Path = SUMMARY) -> dict[str, Any]:

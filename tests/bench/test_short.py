@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from aiokafka import TopicPartition
 
 from deploy.bench_tables import bench_tables
 from tests.bench.contenders import ROOT
+from tests.bench.machine import commit, machine_name
 from tests.bench.plots import draw
-from tests.bench.profiles import shares
+from tests.bench.profiles import header, shares
 from tests.bench.summary import Findings, spread, write
 from tests.bench.watch import Growth, Watch
 
@@ -55,9 +57,10 @@ def test_key_says_whether_it_is_reached_and_keeps_what_others_measured(tmp_path:
     assert "Commits: def of `wire_full_over_quix`; abc of `p99_over_batch`." in bench_tables(result)
 
 
-def test_spread_leaves_out_what_could_not_be_told() -> None:
-    assert spread([1.0, float("nan"), 3.0]) == {"median": 2.0, "spread": [1.0, 3.0], "runs": [1.0, 3.0]}
-    assert spread([float("nan")])["median"] is None
+def test_spread_leaves_out_what_could_not_be_told_and_counts_it() -> None:
+    told = spread([1.0, float("nan"), 3.0])
+    assert told == {"median": 2.0, "spread": [1.0, 3.0], "runs": [1.0, 3.0], "n_dropped": 1}
+    assert spread([float("nan")]) == {"median": None, "spread": None, "runs": [], "n_dropped": 1}
 
 
 def test_contender_without_a_rate_is_left_out_of_the_plot_and_the_table(tmp_path: Path) -> None:
@@ -75,6 +78,15 @@ def test_profile_counts_a_function_once_however_deep_it_recurses() -> None:
     own, total = shares("main (a/b.py:1);walk (c/d.py:2);walk (c/d.py:3) 3\nmain (a/b.py:9) 1\n")
     assert own[0] == ("walk (c/d.py)", 0.75)
     assert total == [("main (a/b.py)", 1.0), ("walk (c/d.py)", 0.75)]
+
+
+def test_profile_says_what_it_is_of() -> None:
+    args = Namespace(job="full", name="after", max_batch=256, posts=400_000, seconds=5)
+    text = "\n".join(header(args, broker="Apache Kafka 4.3.1", posts="real"))
+    for part in (commit(), machine_name(), "Apache Kafka 4.3.1", "400,000 posts, real", "batches of 256", "5 s"):
+        assert part in text
+    args.job = "bare"
+    assert "batches" not in "\n".join(header(args, broker="b", posts="real"))
 
 
 def test_rate_counts_from_the_first_growth_and_backlog_from_the_start() -> None:

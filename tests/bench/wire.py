@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from tests.bench.arena import N_PARTITIONS, Arena
-from tests.bench.contenders import Run, measured
+from tests.bench.contenders import Run, counts, measured
 from tests.bench.plan import Plan
 from tests.bench.posts import Supply, load
 from tests.bench.summary import Findings
@@ -48,7 +48,7 @@ async def full(arena: Arena, supply: Supply, plan: Plan, findings: Findings) -> 
     n_posts = runs["worker"][0].n_posts
     n_behind = min(n_posts, _CATCH_UP)
     seconds = [run.growth.seconds_to(n_behind) for run in runs["worker"]]
-    findings.figure(f"catch_up_{n_behind}_s", seconds, unit="s", n_posts=n_posts, lost=0, duplicated=0)
+    findings.figure(f"catch_up_{n_behind}_s", seconds, unit="s", n_posts=n_posts, **counts(runs["worker"]))
 
 
 async def _all_runs(
@@ -80,8 +80,7 @@ def _enter(findings: Findings, job: str, runs: Mapping[str, Sequence[Run]]) -> N
             unit="posts/s",
             name=TITLES[name],
             n_posts=some[0].n_posts,
-            lost=sum(run.lost for run in some),
-            duplicated=sum(run.duplicated for run in some),
+            **counts(some),
             cpu_s_per_1000=max(round(1000 * run.cpu_s_per_post, 4) for run in some),
             peak_rss_mb=max(run.usage.peak_rss_bytes for run in some) // 1_000_000,
         )

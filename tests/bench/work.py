@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -114,15 +115,14 @@ class Publisher:
 
 
 def store(pipeline: Any, prefix: str, findings: Sequence[Finding]) -> None:
-    """Add the finding and its indexes to a pipeline of redis-py, blocking or not, as its documentation shows."""
-    indexes = set()
+    """Add the findings and their indexes to a pipeline of redis-py, blocking or not, as its documentation shows."""
+    times_s: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for finding in findings:
         pipeline.set(f"{prefix}finding:{finding.post_id}", encode(finding), px=TTL_MS)
-        for label in (finding.label, "all"):
-            index = f"{prefix}latest:{label}"
-            pipeline.zadd(index, {finding.post_id: finding.accepted_at.timestamp()})
-            indexes.add(index)
-    for index in indexes:
+        times_s[finding.label][finding.post_id] = times_s["all"][finding.post_id] = finding.accepted_at.timestamp()
+    for label, some in times_s.items():
+        index = f"{prefix}latest:{label}"
+        pipeline.zadd(index, some)
         pipeline.zremrangebyrank(index, 0, -LATEST_PER_CLASS - 1)
         pipeline.pexpire(index, TTL_MS)
 

@@ -9,10 +9,10 @@ import faust
 from redis.asyncio import Redis
 
 from stream.records import encode
+from tests.bench.plan import TAKE
 from tests.bench.terms import Terms, terms_from_command_line
 from tests.bench.work import Place, Publisher, classifier_for, prepare, store, transform
 
-_TAKE = 256
 _WITHIN_S = 0.5
 
 
@@ -27,7 +27,7 @@ def build(terms: Terms) -> faust.App:
 
         @app.agent(app.topic(terms.source, value_serializer="json"))  # type: ignore[untyped-decorator]
         async def transform_posts(stream: Any) -> None:
-            async for posts in stream.take(_TAKE, within=_WITHIN_S):
+            async for posts in stream.take(TAKE, within=_WITHIN_S):
                 for post in posts:
                     await target.send(key=post["id"], value=transform(post))
 
@@ -35,7 +35,7 @@ def build(terms: Terms) -> faust.App:
     publisher = Publisher(classifier_for(terms), source="/bench/faust")
     findings_topic = app.topic(terms.target, value_serializer="raw")
     redis: Any = Redis.from_url(terms.redis)
-    n_posts = _TAKE if terms.classifier == "free" else terms.max_batch
+    n_posts = TAKE if terms.classifier == "free" else terms.max_batch
 
     @app.agent(app.topic(terms.source, value_serializer="raw"))  # type: ignore[untyped-decorator]
     async def classify_posts(stream: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import redis
 from quixstreams import Application, message_context
@@ -10,12 +10,9 @@ from quixstreams.models import SerializationContext, Serializer
 from quixstreams.sinks import BatchingSink, SinkBatch
 
 from stream.records import Finding, encode
+from tests.bench.plan import CHECKPOINT_POSTS
 from tests.bench.terms import Terms, terms_from_command_line
 from tests.bench.work import Place, Publisher, classifier_for, prepare, store, transform
-
-# every run has a multiple of these, so that none ends with a wait for the next checkpoint; at this rate the default
-# of five seconds would be rarer still
-CHECKPOINT_POSTS: Final = 20_000
 
 
 class FindingSink(BatchingSink):  # type: ignore[misc]  # Quix Streams is not type-checked here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from model.classifier import (
     RationaleClassifier,
     Selection,
     choose_from,
+    choose_patches,
     fuse,
-    top_patches,
 )
 from model.config import ModelConfig
 from model.inputs import EncodedExample, encode_text
@@ -29,6 +30,7 @@ from model.replayed import Replayed, ReplayedModule
 from model.scaling import ImageStack
 from model.sending import Answer, sent
 from model.tokens import WordTokenizer
+from model.transfer import is_flat
 from model.transport import cosine_cost, ipot, patch_scores
 from model.turns import Turns, by_likeness
 from model.vision import Kept, VisionTower, cells_to_patches
@@ -90,13 +92,9 @@ class BatchedRationaleClassifier(RationaleClassifier):
             for example, row in zip(examples, token_probs.get(), strict=True)
         ]
         if seen is not None:
-            answer = Answer(self._patch_scores(stage.token_vectors, seen, examples, chosen, self._filled(images)))
-            yield
-            scores = [tuple(row.tolist()) for row in answer.get()]
-            n_patches = config.selection.n_patches
-            selections = [
-                one.with_patches(row, top_patches(row, n_patches)) for one, row in zip(chosen, scores, strict=True)
-            ]
+            selections = yield from self._choosing_patches(
+                stage.token_vectors, seen, examples, chosen, self._filled(images)
+            )
         elif images:
             selections = [one.with_patches((), self._spread_patches()) for one in chosen]
         else:
@@ -116,6 +114,31 @@ class BatchedRationaleClassifier(RationaleClassifier):
                 ),
             )
             for k, (example, selection) in enumerate(zip(examples, selections, strict=True))
+        ]
+
+    def _choosing_patches(
+        self,
+        token_vectors: Tensor,
+        seen: ImageSelection,
+        examples: Sequence[EncodedExample],
+        chosen: Sequence[ChosenWords],
+        filled: Tensor,
+    ) -> Turns[list[Selection]]:
+        """The whole choice for each example, as `RationaleClassifier.select` makes it."""
+        n_patches = self.config.selection.n_patches
+        answer = Answer(self._patch_scores(token_vectors, seen, examples, chosen, filled))
+        yield
+        scores = [tuple(row.tolist()) for row in answer.get()]
+        flat = [bool(one.words) and is_flat(row, n_patches) for one, row in zip(chosen, scores, strict=True)]
+        if any(flat):
+            wordless = [replace(one, words=()) for one in chosen]
+            answer = Answer(self._patch_scores(token_vectors, seen, examples, wordless, filled))
+            yield
+            told = answer.get()
+            scores = [tuple(told[k].tolist()) if flat[k] else row for k, row in enumerate(scores)]
+        return [
+            choose_patches(one, row, n_patches, flat=is_so)
+            for one, row, is_so in zip(chosen, scores, flat, strict=True)
         ]
 
     def _filled(self, images: Sequence[Pixels]) -> Tensor:

@@ -22,11 +22,14 @@ from model.records import HUMANITARIAN, IMAGE_EDGE_PX, Example, ImageRationale, 
 from model.selection import WordLimits, best_piece, choose_words
 from model.text import Word
 from model.tokens import Tokens, WordTokenizer
-from model.transfer import Space, meet, transport, word_vectors
+from model.transfer import Space, is_flat, meet, transport, word_vectors
 from model.triage import damage_or_casualties_prob
 
 NO_RATIONALE_TOKEN, TEXT_TRUNCATED = "no_rationale_token", "text_truncated"
 NO_TEXT, NO_IMAGE, NO_EVIDENCE = "no_text", "no_image", "no_evidence"
+FLAT_HEATMAP = (
+    "flat_heatmap"  # the words told no patch from another, as a single one does not
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,17 +154,20 @@ class RationaleClassifier:
         if not example.image_rationale:
             patches.check_image(example.image)
             return chosen.with_patches((), self._spread_patches())
-        limits = self.config.selection
-        space = self._meet(example, example.image, vectors, chosen.words)
-        scores = tuple(_finite(transport(space, beta=limits.beta, n_steps=limits.n_steps)).tolist())
-        return chosen.with_patches(scores, top_patches(scores, limits.n_patches))
+        n_patches = self.config.selection.n_patches
+        scores = self._score_patches(example, example.image, vectors, chosen.words)
+        flat = bool(chosen.words) and is_flat(scores, n_patches)
+        if flat:
+            scores = self._score_patches(example, example.image, None, ())
+        return choose_patches(chosen, scores, n_patches, flat=flat)
 
     @torch.inference_mode()
     def space(self, example: Example, selection: Selection) -> Space:
         """Where the example's words and patches met, for other ways to score patches; needs an image."""
         assert example.image is not None
-        vectors = word_vectors(*self._read(example)) if selection.words else None
-        return self._meet(example, example.image, vectors, selection.words)
+        words = () if FLAT_HEATMAP in selection.fallbacks else selection.words
+        vectors = word_vectors(*self._read(example)) if words else None
+        return self._meet(example, example.image, vectors, words)
 
     def mask(self, example: Example, selection: Selection) -> Evidence:
         """What stage 2 may read of the example; every other word and pixel is gone."""
@@ -246,6 +252,13 @@ class RationaleClassifier:
         pixel_values = pixel_values_of(example, patches.check_image(image), self.config.image.size_px)
         return meet(self.network.image_selector, self.config, image, pixel_values, vectors, chosen)
 
+    def _score_patches(
+        self, example: Example, image: Pixels, vectors: Tensor | None, chosen: Sequence[int]
+    ) -> tuple[float, ...]:
+        limits = self.config.selection
+        space = self._meet(example, image, vectors, chosen)
+        return tuple(_finite(transport(space, beta=limits.beta, n_steps=limits.n_steps)).tolist())
+
     def _ids(self, tokens: Tokens) -> Tensor:
         return torch.tensor([tokens.input_ids], device=self._device)
 
@@ -313,6 +326,18 @@ def fuse(
     if image is not None:
         return _softmax(_weighted(config.fusion_image, image * 0.0, image))
     return np.asarray(config.prior, dtype=np.float64)
+
+
+def choose_patches(chosen: ChosenWords, scores: tuple[float, ...], n_patches: int, *, flat: bool) -> Selection:
+    """The best patches, or evenly spread ones where these scores are flat as well.
+
+    `flat` says that the words' own scores were, so that these stand in for them.
+    """
+    if not is_flat(scores, n_patches):
+        return chosen.with_patches(scores, top_patches(scores, n_patches), *([FLAT_HEATMAP] if flat else []))
+    told = [k for k, score in enumerate(scores) if score > 0.0]
+    spread = tuple(told[k] for k in spread_patches(len(told), n_patches))
+    return chosen.with_patches(scores, spread, FLAT_HEATMAP)
 
 
 def top_patches(scores: Sequence[float], n_patches: int) -> tuple[int, ...]:

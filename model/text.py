@@ -15,8 +15,11 @@ _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _USER = re.compile(r"(?<!\w)@\w+")
 _MARKED = re.compile(r"[&@#\uff03]|https?://|www\.", re.IGNORECASE)  # most words are not, and need none of the others
 _HASHTAG = re.compile(r"[#\uff03](\w+)")
-_CAMEL = re.compile(r"A+(?=Aa)|A?a+|A+|1+|-+")  # over the kinds of a hashtag's characters, see `_kind`
+_CAMEL = re.compile(  # over the kinds of a hashtag's characters, see `_kind`
+    r"(?:Am*)+(?=Am*a)|(?:Am*)?(?:am*)+|(?:Am*)+|(?:1m*)+|(?:-m*)+"
+)
 _LOWER_WORD = re.compile(r"[a-z]+")
+_JOINERS = "\u200c\u200d"
 
 URL_FORM, USER_FORM = "http", "user"
 _MAX_TAG_CHARS = 48  # segmentation is quadratic; longer tags stay whole
@@ -95,8 +98,26 @@ def _plain(form: str, segmenter: Segmenter) -> tuple[str, str]:
     """What the model reads of a word with marks in it, and what of that may be evidence."""
     bare = _USER.sub(" ", _URL.sub(" ", form))
     form = _USER.sub(f" {USER_FORM} ", _URL.sub(f" {URL_FORM} ", form))
-    form = _HASHTAG.sub(lambda tag: " " + " ".join(_tag_words(tag.group(1), segmenter)) + " ", form)
-    return " ".join(form.split()), bare
+    parts: list[str] = []
+    at = 0
+    for tag in _HASHTAG.finditer(_bases(form)):
+        parts += [form[at : tag.start()], *_tag_words(form[tag.start(1) : tag.end()], segmenter)]
+        at = tag.end()
+    return " ".join(" ".join([*parts, form[at:]]).split()), bare
+
+
+def _bases(form: str) -> str:
+    """The form with each combining mark, and a joiner after one, as the character that it stands on.
+
+    To `re` a mark is no part of a word, and many scripts have some in nearly every one.
+    """
+    if form.isascii():
+        return form
+    bases, on_mark = form[:1], False
+    for char in form[1:]:
+        on_mark = _is_mark(char) or (on_mark and char in _JOINERS)
+        bases += bases[-1] if on_mark else char
+    return bases
 
 
 def _tag_words(tag: str, segmenter: Segmenter) -> list[str]:
@@ -109,12 +130,21 @@ def _tag_words(tag: str, segmenter: Segmenter) -> list[str]:
 
 
 def _kind(char: str) -> str:
-    """`A` for an upper-case letter, `a` for a lower-case one, `1` for a digit, `_` itself, else `-`; any script."""
+    """`A` for an upper-case letter, `a` for a lower-case one, `1` for a digit, `_` itself, else `-`; any script.
+
+    `m` is a mark on any of them.
+    """
+    if _is_mark(char) or char in _JOINERS:
+        return "m"
     if char.isupper():
         return "A"
     if char.islower():
         return "a"
     return "1" if char.isdecimal() else "_" if char == "_" else "-"
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char) in ("Mn", "Mc")
 
 
 def _is_content(char: str) -> bool:

@@ -15,6 +15,8 @@ from model.records import Pixels
 from model.tokens import Tokens
 from model.transport import cosine_cost, ipot, patch_scores
 
+_FLAT = 1e-5  # of the highest score; rounding spreads equal ones by some 1e-7, words by far more
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
@@ -65,3 +67,12 @@ def transport(space: Space, *, beta: float, n_steps: int) -> Tensor:
     rationale = torch.zeros_like(word_mask)
     rationale[0, list(space.rationale)] = True
     return patch_scores(plan, rationale)[0]
+
+
+def is_flat(scores: Sequence[float], n_patches: int) -> bool:
+    """Whether the n best would be picked by rounding alone: more patches have a score, and all have the same.
+
+    Transport over one word gives such a map, whatever the image shows: each patch leaves it all of its mass.
+    """
+    told = [score for score in scores if score > 0.0]
+    return len(told) > n_patches and max(told) - min(told) <= _FLAT * max(told)

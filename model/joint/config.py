@@ -12,6 +12,7 @@ from model.errors import CheckpointError
 from model.records import CLASSES, HUMANITARIAN, TASKS
 
 KIND = "joint"
+_LEAST_TOKENS = 3  # [CLS], [SEP] and a word's first piece
 _LEAST_BETA = 0.05  # below it exp(-cost / beta) can leave float32's range: plans come out wrong or NaN
 
 
@@ -29,8 +30,14 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     shape: dict[str, Any] = {}  # the architecture in the encoder's own words; filled from pretrained weights
 
     def __post_init__(self) -> None:
-        if self.size_px % self.patch_px or self.size_px < self.patch_px:
+        if self.patch_px < 1 or self.size_px % self.patch_px or self.size_px < self.patch_px:
             raise ValueError(f"size_px {self.size_px} is not a multiple of patch_px {self.patch_px}")
+        if self.max_tokens < _LEAST_TOKENS:
+            raise ValueError(f"max_tokens {self.max_tokens} leaves no room for a word: at least {_LEAST_TOKENS}")
+        if self.max_edge_px < self.patch_px:
+            raise ValueError(f"max_edge_px {self.max_edge_px} is less than patch_px {self.patch_px}")
+        if not all(map(math.isfinite, self.mean)) or not all(0.0 < spread < math.inf for spread in self.std):
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite, and std above 0")
         if self.fit == "aspect" and self.kind != "vilt":
             raise ValueError(f'fit "aspect" needs the kind "vilt", not {self.kind!r}')
 
@@ -42,6 +49,14 @@ class WordLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_word_share: float = 1.0
     min_words: int = 1  # the budget of a post so short that its share would be less
     stars: Literal["each", "run"] = "each"  # one `*` for each hidden word, or for each run of them
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.word_threshold <= 1.0:
+            raise ValueError(f"word_threshold {self.word_threshold} is no probability")
+        if not 0.0 < self.max_word_share <= 1.0:
+            raise ValueError(f"max_word_share {self.max_word_share} is not a share above 0 and up to 1")
+        if self.min_words < 0:
+            raise ValueError(f"min_words {self.min_words} must be at least 0")
 
 
 class TransferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,19 +117,29 @@ class JointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise CheckpointError(
                     f"config.json: classes of {task} are {classes}, this code knows {TASKS.get(task)}"
                 )
-        prior = config.prior
-        if HUMANITARIAN not in config.tasks or len(prior) != len(CLASSES) or not abs(sum(prior) - 1) < 1e-3:
-            raise CheckpointError(
-                f"config.json: the task {HUMANITARIAN} and its {len(CLASSES)} prior values, together 1, must be there"
-            )
-        for temperature in (config.temperature, *config.temperatures.values()):
-            if not 0 < temperature < math.inf:
-                raise CheckpointError(f"config.json: temperature = {temperature} is not above 0; copy it again")
+        _check_values(config)
         return config
 
     def temperature_of(self, task: str) -> float:
         """What the task's class logits are divided by."""
         return self.temperature if task == HUMANITARIAN else self.temperatures.get(task, 1.0)
+
+
+def _check_values(config: JointConfig) -> None:
+    """Raise `CheckpointError` for a value that would make a finding wrong, or end the first prediction."""
+    prior, temperatures = config.prior, (config.temperature, *config.temperatures.values())
+    cold = next((value for value in temperatures if not 0 < value < math.inf), None)
+    is_distribution = len(prior) == len(CLASSES) and min(prior) >= 0 and abs(sum(prior) - 1) < 1e-3
+    for what, right in (
+        (f"the task {HUMANITARIAN} is not there", HUMANITARIAN in config.tasks),
+        ("a prior is no distribution over the classes", is_distribution),
+        (f"alert_threshold = {config.alert_threshold} is no probability", 0 < config.alert_threshold <= 1),
+        (f"temperature = {cold} is not above 0", cold is None),
+        (f"gru_width = {config.gru_width} is not above 0", config.gru_width > 0),
+        (f"image_edge_px = {config.image_edge_px} is not above 0", config.image_edge_px > 0),
+    ):
+        if not right:
+            raise CheckpointError(f"config.json: {what}; copy the checkpoint again")
 
 
 def plain(value: object) -> Any:

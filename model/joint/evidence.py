@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model import patches
-from model.classifier import NO_IMAGE, ChosenWords, Selection, choose_from
+from model.classifier import FLAT_HEATMAP, NO_IMAGE, ChosenWords, Selection, choose_from
 from model.inputs import EncodedExample, words_of
 from model.joint.batch import Item, collate
 from model.joint.config import EncoderConfig, TransferConfig, WordLimits
@@ -31,7 +31,6 @@ from model.turns import Turns, in_turns
 _Map = tuple[tuple[float, ...], tuple[int, ...], bool]
 Score = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 
-FLAT_HEATMAP = "flat_heatmap"  # the transfer told no patch from another: the whole image is shown
 
 # without words a description of each class stands in for them, the likeliest class's as the rationale
 _DESCRIPTIONS = (

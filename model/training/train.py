@@ -27,7 +27,7 @@ from model.training.steps import COMPACT, DUAL, Run
 from model.training.text_kit import Texts
 from model.vision import VisionTower
 
-RELEASE = "2.3.0"
+RELEASE = "2.3.1"
 HELD_OUT_FOLD = 0
 _ALERT_PRECISION = 0.9
 

@@ -10,9 +10,10 @@ import torch
 
 from model import Example, InvalidExample, ModelError, RationaleClassifier, checkpoint, load_classifier
 from model.batched import BatchedRationaleClassifier, word_means
+from model.classifier import FLAT_HEATMAP
 from model.transfer import word_vectors
 from tests.model.batching import DEVICES, assert_alike
-from tests.model.conftest import noise
+from tests.model.conftest import COMPACT, noise
 
 
 def _batched(path: Path, device: str, **more: object) -> BatchedRationaleClassifier:
@@ -34,6 +35,20 @@ def test_together_is_as_alone(tiny_path: Path, mixed: list[Example], device: str
     together = _batched(tiny_path, device)
     assert_alike(together.predict(mixed), alone.predict(mixed), tolerance=2e-3)  # a grey level may be rounded apart
     assert_alike(together.predict(mixed), together.predict(together.encode(mixed)), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_one_word_chooses_the_same_patches_as_alone(device: str) -> None:
+    """What a flat map falls back to hangs on no rounding, nor on what shares the part."""
+    texts = ["flood", "bridge collapsed near the old mill", "#flood", "", "地震で橋が落ちました", "😱"]
+    examples = [Example(text=text, image=noise(150, 230)) for text in texts]
+    alone = RationaleClassifier.load(COMPACT, exact=True).predict(examples)
+    together = _batched(COMPACT, device).predict(examples)
+    assert_alike(together, alone, tolerance=2e-3)
+    assert [FLAT_HEATMAP in one.fallbacks for one in together] == [True, False, True, False, True, True]
+    for one, other in zip(together, alone, strict=True):
+        assert one.image is not None and other.image is not None
+        assert one.image.selected == other.image.selected
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model import CLASSES, Example, InvalidExample, ModelError, RationaleClassifier
-from model.classifier import top_patches
+from model.classifier import FLAT_HEATMAP, ChosenWords, choose_patches, top_patches
 from model.errors import CheckpointError
 from model.patches import edges
 from model.records import TASKS
@@ -99,6 +99,40 @@ def test_boxes_are_the_selected_patches_in_fractions_of_the_image(tiny: Rational
 def test_ties_go_to_the_lower_patch_and_zero_is_never_selected() -> None:
     assert top_patches([0.5, 0.9, 0.5, 0.0], 2) == (0, 1)
     assert top_patches([0.0, 0.0, 0.1], 2) == (2,)
+
+
+@pytest.mark.parametrize("text", ["flood", "#flood", "地震で橋が落ちました", "😱"])
+def test_one_word_chooses_patches_as_an_image_without_text_does(text: str, compact: RationaleClassifier) -> None:
+    """Transport over one word gives every patch the same mass: which are best would be rounding."""
+    post, alone = Example(text=text, image=noise(150, 230)), Example(text="", image=noise(150, 230))
+    found, wordless = compact.select(post), compact.select(alone)
+
+    assert found.words == (0,)
+    assert found.fallbacks == (FLAT_HEATMAP,)
+    assert (found.patch_scores, found.patches) == (wordless.patch_scores, wordless.patches)
+    assert max(found.patch_scores) > 2 * min(found.patch_scores)
+    assert torch.equal(compact.space(post, found).words, compact.space(alone, wordless).words)
+
+
+def test_more_words_tell_patches_apart(compact: RationaleClassifier) -> None:
+    """Also where all of them are rationale."""
+    for text in ("flood flood", "flood https://t.co/x", "Bridge collapsed near the mill"):
+        assert compact.select(Example(text=text, image=noise(150, 230))).fallbacks == ()
+
+
+def test_flat_scores_spread_the_patches_and_say_so() -> None:
+    chosen = ChosenWords(word_scores=(0.9,), words=(0,), fallbacks=())
+    nearly = tuple(0.2 + 1e-7 * (k % 3) for k in range(16))
+    assert choose_patches(chosen, nearly, 4, flat=True).patches == (2, 6, 10, 14)
+    assert choose_patches(chosen, nearly, 4, flat=True).fallbacks == (FLAT_HEATMAP,)
+    assert choose_patches(chosen, (0.0, 0.2, 0.2, 0.2, 0.0), 2, flat=False).patches == (1, 3)  # no pixel, no patch
+
+
+def test_equal_scores_of_patches_that_are_all_shown_are_no_fallback() -> None:
+    chosen = ChosenWords(word_scores=(0.9,), words=(0,), fallbacks=())
+    assert choose_patches(chosen, (1.0, 0.0, 1.0, 0.0), 2, flat=False) == chosen.with_patches(
+        (1.0, 0.0, 1.0, 0.0), (0, 2)
+    )
 
 
 @pytest.mark.parametrize(

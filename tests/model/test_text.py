@@ -15,7 +15,18 @@ PIECES = st.one_of(
     st.sampled_from(
         [
             *("https://t.co/a?b=1", "www.x.y", "@user", "@", "#", "#NepalEarthquake", "#hurricanemaria", "&amp;"),
-            *("&lt;b&gt;", "😀👩\u200d👩\u200d👧", "\u200f", "مساعدة", "עזרה", "地震", "Weâ€™re", "\u0301e", "\xa0"),
+            *(
+                "&lt;b&gt;",
+                "😀👩\u200d👩\u200d👧",
+                "\u200f",
+                "مساعدة",
+                "עזרה",
+                "地震",
+                "Weâ€™re",
+                "\u0301e",
+                "\xa0",
+                "#नेपाल",
+            ),
             *("\x00", "\ud7ff", "ﬁre", "İstanbul"),
         ]
     ),
@@ -74,10 +85,30 @@ def test_predicted_spans_cut_the_original_at_word_borders(tiny: RationaleClassif
         ("#\u0141\u00d3D\u0179Flood", "\u0141\u00d3D\u0179 flood"),
         ("#\u041f\u043e\u0442\u043e\u043f", "\u041f\u043e\u0442\u043e\u043f"),
         ("#\u6d2a\u6c34_2020", "\u6d2a\u6c34 2020"),
+        ("(#नेपाल,", "( नेपाल ,"),
+        ("#नेपालभूकम्प_२०७२#मदत", "नेपालभूकम्प २०७२ मदत"),
+        ("#ভূমিকম্পNepal", "ভূমিকম্প nepal"),
+        ("#น้ำท่วม", "น้ำท่วม"),
+        ("#வெள்ளம்2015", "வெள்ளம் 2015"),
+        ("#ශ්\u200dරීලංකා", "ශ්\u200dරීලංකා"),
+        ("#فَيَضَان", "فَيَضَان"),
+        ("#Me\u0301xicoSismo2017", "Me\u0301xico sismo 2017"),
+        ("#E\u0301tatHelp", "E\u0301tat help"),
+        ("#1\ufe0f\u20e3", "1\ufe0f \u20e3"),
+        ("#\ufe0f\u20e3help", "#\ufe0f\u20e3help"),
     ],
 )
 def test_hashtags_are_split_into_known_words(tag: str, form: str) -> None:
     assert split_words(tag, SEGMENTER)[0].form == form
+
+
+def test_hashtag_with_marks_is_a_span_to_its_end(tiny: RationaleClassifier) -> None:
+    text = "पानी #नेपाल, #น้ำท่วม"
+    words = split_words(text, SEGMENTER)
+    assert [text[word.start : word.end] for word in words] == ["पानी", "#नेपाल,", "#น้ำท่วม"]
+    assert all(word.selectable for word in words)
+    (prediction,) = tiny.predict([Example(text=text)])
+    assert [(span.start, span.end) for span in prediction.spans] and prediction.spans[-1].end <= len(text)
 
 
 def test_links_names_and_bare_punctuation_are_never_evidence() -> None:

@@ -9,6 +9,7 @@ import math
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,10 @@ from hypothesis import given, settings
 from safetensors.torch import load_file, save_file
 
 from model import CLASSES, CheckpointError, Example, ModelError, RationaleClassifier, load_classifier
-from model.classifier import Selection
+from model.classifier import FLAT_HEATMAP, Selection
 from model.joint.classifier import JointClassifier
 from model.joint.config import TransferConfig, WordLimits
-from model.joint.evidence import FLAT_HEATMAP, Kit, read, select, shown
+from model.joint.evidence import Kit, read, select, shown
 from model.joint.pixels import fade_others, grid_of, to_pixel_values
 from model.patches import BLANK, edges
 from tests.model.conftest import noise
@@ -278,6 +279,49 @@ def test_a_config_that_says_something_else_is_refused(copy: Path, change: dict[s
     (copy / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(CheckpointError, match=named):
         load_classifier(copy)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        ("prior", [-1.0, 2.0, 0.0, 0.0, 0.0], "prior"),
+        ("prior", [float("nan")] * 5, "prior"),
+        ("alert_threshold", 7.0, "alert_threshold = 7.0"),
+        ("alert_threshold", 0.0, "alert_threshold = 0.0"),
+        ("temperature", float("inf"), "temperature = inf"),
+        ("image_edge_px", 0, "image_edge_px = 0"),
+        ("gru_width", 0, "gru_width = 0"),
+        ("words.max_word_share", -1, "max_word_share -1"),
+        ("words.word_threshold", 2.0, r"word_threshold 2\.0"),
+        ("words.min_words", -1, "min_words -1"),
+        ("transfer.top_share", 0.0, "top_share"),
+        ("encoder.std", [0.0, 0.0, 0.0], "std"),
+        ("encoder.mean", [float("inf"), 0.5, 0.5], "mean"),
+        ("encoder.patch_px", 0, "patch_px 0"),
+        ("encoder.max_edge_px", 0, "max_edge_px 0"),
+        ("encoder.max_tokens", 2, "max_tokens 2"),
+        ("encoder.max_tokens", 500, "makes no working network"),
+        ("encoder.shape.width", "x", "makes no working network"),
+        ("encoder.shape.n_heads", 7, "makes no working network"),
+        ("encoder.shape.n_heads", 0, "makes no working network"),
+        ("encoder.shape.vision", None, "makes no working network"),
+        ("encoder.shape.vision.patch_size", 32, "32 px patches"),
+        ("encoder.shape.text.hidden_size", 50, "makes no working network"),
+        ("encoder.shape.text.model_type", "seance", "makes no working network.*seance"),
+        ("encoder.shape.text.intermediate_size", 8, r"config\.json implies"),
+    ],
+)
+def test_config_value_that_would_spoil_a_finding_is_refused(copy: Path, where: str, value: Any, told: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    *sections, last = where.split(".")
+    section = config
+    for name in sections:
+        section = section[name]
+    section[last] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=told) as refused:
+        load_classifier(copy)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_config_from_before_other_tasks_had_temperatures_is_read(copy: Path) -> None:

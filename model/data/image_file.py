@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from model.records import IMAGE_EDGE_PX, Pixels
 
@@ -14,28 +15,47 @@ IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def read_image(path: Path, max_edge_px: int = IMAGE_EDGE_PX) -> Pixels:
-    """RGB pixels, down-scaled to at most `max_edge_px` on the long edge, and turned, as a worker prepares them."""
+    """RGB pixels, at most `max_edge_px` on the long edge, and turned: a worker's own, byte for byte.
+
+    The rule is that of `stream.pixels.prepare_image`, which no model may import.
+    """
     with Image.open(path) as image:
-        rgb = _to_rgb(_upright(image))
-        rgb.thumbnail((max_edge_px, max_edge_px))
-        return np.array(rgb)
+        scale = min(1.0, max_edge_px / max(image.size))
+        width, height = (max(1, round(edge * scale)) for edge in image.size)
+        image.draft(None, (width * 2, height * 2))  # JPEG only: skip detail while decoding
+        image.load()
+        orientation = _orientation(image)
+        rgb = _to_rgb(image)
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    if orientation != 1:
+        rgb.getexif()[ExifTags.Base.Orientation] = orientation
+        rgb = ImageOps.exif_transpose(rgb)
+    return np.array(rgb)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken metadata is no reason to lose the picture; broken pixels are told when they are read
-        return image
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken metadata is no reason to lose the picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Transparency on white; of 16 bits the upper eight."""
+    """Transparency on white; of 16 bits the upper eight; of wider numbers, which have no known range, all there is."""
     if image.mode.startswith("I;16"):
         return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    if image.mode in ("I", "F"):
+        low, high = cast("tuple[float, float]", image.getextrema())
+        factor = 255 / ((high - low) or 1)
+        return image.point(lambda value: value * factor - low * factor).convert("L").convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    flat = Image.new("RGB", rgba.size, "white")
+    flat.paste(rgba, mask=rgba.getchannel("A"))
+    return flat
 
 
 def square(pixels: Pixels, size_px: int) -> Pixels:

@@ -131,10 +131,11 @@ def _getter(columns: Mapping[str, str]) -> Callable[[Mapping[str, str], str], st
 def _spans(
     row: Mapping[str, str], get: Callable[[Mapping[str, str], str], str], columns: Mapping[str, str]
 ) -> tuple[tuple[int, int], ...] | None:
-    """The words that people marked; None for rows of no event, of which they marked nearly all."""
-    if "rationale" not in columns or normal(get(row, "label")).startswith("not_"):
+    """The words that people marked; None without any, and for rows of no event, of which they marked nearly all."""
+    marked = get(row, "rationale")
+    if "rationale" not in columns or not marked.strip() or normal(get(row, "label")).startswith("not_"):
         return None
-    return find_spans(get(row, "text"), get(row, "rationale"))
+    return find_spans(get(row, "text"), marked)
 
 
 def _image_finder(beside: Path, images: Path | None) -> Callable[[str], Path | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from model.errors import ModelError
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
 _NUL = "\0"  # csv refuses it
 _QUOTE = '"'
-_MAX_ROW_LINES = 50
+_UNCLOSED = "unexpected end"  # as csv says it
+_MAX_ROW_LINES = 1000
+_TOKEN = re.compile(r"\w+")
 
 
 class InvalidTable(ModelError):
@@ -34,12 +37,10 @@ class Table:
 def read_table(path: Path) -> Table:
     """The table in a TSV or CSV file; raises `InvalidTable` when there is none, `OSError` when there is no file."""
     text, notes = _decode(path)
-    text = text.lstrip("\n")
     if not text.strip():
         raise InvalidTable(f"{path} is empty: give a table with a header line and a row for each post")
-    header = text[: text.find("\n")] if "\n" in text else text
     csv.field_size_limit(sys.maxsize)
-    lines = _tab_rows(text) if "\t" in header or "," not in header else _comma_rows(text, notes)
+    lines = _rows(text.split("\n"), notes)
     lines = [line for line in lines if any(cell.strip() for cell in line)]
     columns = tuple(name.strip().strip('"').lower() for name in lines[0])
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
@@ -72,55 +73,76 @@ def _normal(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").replace(_NUL, "")
 
 
-def _comma_rows(text: str, notes: list[str]) -> list[list[str]]:
-    """Rows as CSV has them; line by line where a quote is never closed, which would swallow all that follows."""
-    try:
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        if "unexpected end" not in str(error):
-            return list(csv.reader(io.StringIO(text, newline="")))
-        notes.append("a quote is never closed; each line was read as a row of its own")
-        return [row for line in text.split("\n") for row in csv.reader([line])]
+def _rows(lines: list[str], notes: list[str]) -> list[list[str]]:
+    """Rows of cells, some quoted as CSV has it, some with quotes as plain characters.
 
-
-def _tab_rows(text: str) -> list[list[str]]:
-    """Rows of tab-separated tweets, some quoted as CSV has it, some with quotes as plain characters.
-
-    A lone quote at the start of a tweet must not swallow the rows after it, and a quoted tweet may hold tabs and
-    line ends: each line is a row as soon as its cells are as many as the header's.
+    A lone quote at the start of a text must not swallow the rows after it, and a quoted text may hold separators and
+    line ends: it goes on in the lines that follow unless one of them is a row of its own.
     """
-    lines = text.split("\n")
-    n = len(lines[0].split("\t"))
+    at = next(k for k, line in enumerate(lines) if line)
+    separator = "\t" if "\t" in lines[at] or "," not in lines[at] else ","
+    n = len(lines[at].split(separator))
     rows: list[list[str]] = []
-    at = 0
+    lone: list[int] = []
     while at < len(lines):
-        row, n_lines = _tab_row(lines, at, n)
+        row, n_lines = _quoted_row(lines, at, n, separator)
+        if row is None:
+            row = _plain_row(lines[at], n, separator)
+            lone.append(at + 1)
+        if not rows:
+            n = len(row)
         rows.append(row)
         at += n_lines
+    if lone and separator == ",":
+        notes.append(
+            f"{len(lone)} lines have a quote that is never closed where its cell ends, line {lone[0]} is the first;"
+            " each was read as a row of its own"
+        )
     return rows
 
 
-def _tab_row(lines: list[str], at: int, n: int) -> tuple[list[str], int]:
-    """The row that begins at a line, and how many lines it takes."""
-    plain = lines[at].split("\t")
+def _quoted_row(lines: list[str], at: int, n: int, separator: str) -> tuple[list[str] | None, int]:
+    """The row that begins at a line, None where its quotes do not close, and how many lines it takes."""
     if _QUOTE not in lines[at]:
-        return plain, 1
+        return lines[at].split(separator), 1
     for end in range(at + 1, min(at + _MAX_ROW_LINES, len(lines)) + 1):
-        if end > at + 1 and len(lines[end - 1].split("\t")) == n > 1:
-            break  # that line is a row of its own
-        quoted = _quoted("\n".join(lines[at:end]))
-        if quoted is not None and len(quoted) == n:
-            return quoted, end - at
-    return plain, 1
+        last = lines[end - 1]
+        if end > at + 1 and _is_row(last, lines[at], n, separator):
+            break
+        if _QUOTE not in last:
+            continue
+        try:
+            (row,) = csv.reader(io.StringIO("\n".join(lines[at:end]), newline=""), delimiter=separator, strict=True)
+            return row, end - at
+        except csv.Error as error:
+            if _UNCLOSED not in str(error):
+                break
+    return None, 1
 
 
-def _quoted(line: str) -> list[str] | None:
-    """The cells of one row whose quotes all close where a cell ends; None when they do not."""
-    try:
-        rows = list(csv.reader(io.StringIO(line, newline=""), delimiter="\t", strict=True))
-    except csv.Error:
-        return None
-    return rows[0] if len(rows) == 1 else None
+def _is_row(line: str, first: str, n: int, separator: str) -> bool:
+    """Whether a line is a row of its own rather than more of a text that begins in the `first` line.
+
+    It has as many cells. Between commas, which texts hold too, it also begins as the first line does (ends so where
+    the text comes first), say with a number, and has no space after a comma.
+    """
+    cells, own = line.split(separator), first.split(separator)
+    where = -1 if first.startswith(_QUOTE) else 0
+    if len(cells) != n or n == 1 or (where and len(own) != n):
+        return False
+    spaced = any(cell.startswith(" ") for cell in cells[1:])
+    return separator == "\t" or (not spaced and _shape(cells[where]) == _shape(own[where]))
+
+
+def _shape(cell: str) -> str:
+    return _TOKEN.sub(lambda token: "0" if any(map(str.isdigit, token.group())) else "a", cell)
+
+
+def _plain_row(line: str, n: int, separator: str) -> list[str]:
+    """A line's cells with their quotes; without where only that gives as many as there should be."""
+    plain = line.split(separator)
+    loose = plain if separator == "\t" else next(csv.reader([line]))
+    return loose if len(loose) == n != len(plain) else plain
 
 
 def _cell(value: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.data.table_file import InvalidTable, Table, read_table
 
@@ -69,10 +73,65 @@ def test_lone_quote_beside_quoted_cell(tmp_path: Path) -> None:
     assert texts(read(tmp_path, content)) == ['"alone', "a\ttab", "over\nlines"]
 
 
-def test_quote_that_is_never_closed_swallows_no_row_of_a_csv(tmp_path: Path) -> None:
-    table = read(tmp_path, 'id,text,label\n1,"lone quote,a\n2,two,b\n3,three,a\n')
-    assert [row["id"] for row in table.rows] == ["1", "2", "3"]
-    assert any("never closed" in note for note in table.notes)
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ['"Help us now', "fire", "flood"],
+        ['"Help us now', "fire", '"More help'],
+        ['"Help us now', "fire", 'more help"'],
+        ['"Help us now', '"More help', "fire", 'more help"', '"More', "flood"],
+        ['"Help" is here', "fire", 'it said "help"', "flood"],
+        ['"Help us now', "fire", '"water, food"', 'more help"', "flood"],
+    ],
+)
+@pytest.mark.parametrize("layout", ["{n},{text},{label}", "{n},{text}", "{text},{label}"])
+def test_stray_quotes_swallow_no_row_of_a_csv(cells: list[str], layout: str, tmp_path: Path) -> None:
+    """However many there are: two that pair up would make one row of all between them."""
+    header = layout.format(n="id", text="tweet_text", label="label")
+    rows = [layout.format(n=k, text=cell, label="ab"[k % 2]) for k, cell in enumerate(cells)]
+    table = read(tmp_path, "\n".join([header, *rows, ""]), "posts.csv")
+
+    assert texts(table) == [cell if cell != '"water, food"' else "water, food" for cell in cells]
+    assert [row.get("label", "ab"[k % 2]) for k, row in enumerate(table.rows)] == [
+        "ab"[k % 2] for k in range(len(cells))
+    ]
+    (note,) = table.notes
+    assert "never closed" in note and "line 2 is the first" in note
+
+
+@pytest.mark.parametrize(
+    "text", ["Flood\nin Houston", "Flood\n\nStay safe, all", 'he said:\n"flood, fire"\n', "Flood\na,b\nc,d", '"\n"']
+)
+@pytest.mark.parametrize("columns", [("id", "tweet_text"), ("id", "tweet_text", "label"), ("tweet_text", "label")])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_quoted_text_of_a_csv_may_go_over_lines(
+    text: str, columns: tuple[str, ...], quoting: int, tmp_path: Path
+) -> None:
+    """As every program writes it, also where a line of it has as many commas as a row."""
+    values = {"id": "912_0", "tweet_text": text, "label": "not_humanitarian"}
+    written = io.StringIO()
+    csv.writer(written, quoting=quoting).writerows([columns, *[[values[name] for name in columns]] * 3])  # type: ignore[arg-type]
+    table = read(tmp_path, written.getvalue(), "posts.csv")
+
+    assert texts(table) == [text] * 3
+    assert table.notes == ()
+
+
+@given(rows=st.lists(st.tuples(st.text('ab, "\n', min_size=1), st.sampled_from(["x", "y"])), min_size=1, max_size=6))
+def test_csv_of_numbered_texts_reads_back(
+    rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever commas, quotes and line ends the texts hold: none of their lines begins with a number."""
+    written = io.StringIO()
+    csv.writer(written).writerows([("id", "tweet_text", "label"), *((k, *row) for k, row in enumerate(rows))])
+    table = read(tmp_path_factory.mktemp("csv"), written.getvalue())
+
+    assert texts(table) == [text if text.strip() else "" for text, _ in rows]
+
+
+def test_quoted_text_between_tabs_may_stand_first(tmp_path: Path) -> None:
+    """Its last line has as many cells as a row."""
+    assert texts(read(tmp_path, 'tweet_text\tlabel\n"over\nlines"\tx\n')) == ["over\nlines"]
 
 
 def test_commas_are_found_out(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.warned import warnings_shown
+
 if TYPE_CHECKING:
     from model.evaluation.evaluate import Request
 
@@ -190,7 +192,8 @@ def _runs(checkpoints: list[Path] | None, threads: int, out: Path, request: Requ
     for number, folder in enumerate(folders, start=1):
         classifier = load_classifier(folder, n_threads=threads or None)
         into = out if len(folders) == 1 else out / f"run-{number}"
-        made.append(run(classifier, request, into))
+        with warnings_shown():
+            made.append(run(classifier, request, into))
         typer.echo(_line(made[-1]))
         typer.echo(f"{into}/report.md")
     return made

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from deploy.warned import warnings_shown
 
 
 def register(app: typer.Typer) -> None:
@@ -76,20 +75,9 @@ def train(
     request = joint.Request(
         recipe=chosen, data=data, out=out, weights=weights, rationales=tuple(rationales or ()), device=device
     )
-    with _warnings_shown():
+    with warnings_shown():
         config = joint.train(request)
     typer.echo(f"{config.version} is in {out}; its numbers are in {out}/metrics.json")
-
-
-@contextlib.contextmanager
-def _warnings_shown() -> Iterator[None]:
-    """What the training warns of, such as missing images, goes to the terminal; the command line is silent else."""
-    handler = logging.StreamHandler()
-    logging.getLogger("model").addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger("model").removeHandler(handler)
 
 
 def _prepared(device: str | None, threads: int | None) -> str:

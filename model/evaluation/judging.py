@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from model.evaluation.explanation import Looks
 from model.evaluation.views import Stages
 from model.records import IMAGE_EDGE_PX, Example, ImageRationale, Pixels, TextSpan
 from model.text import Word
+
+log = logging.getLogger(__name__)
 
 NO_IMAGE, READ, UNREADABLE = "none", "read", "unreadable"
 BUDGETS = (0.05, 0.10, 0.20, 0.35, 0.50, 0.75, 1.0)
@@ -56,11 +59,17 @@ class Judged:
     looks: Looks | None
     at_budgets: tuple[npt.NDArray[np.float64], ...] | None  # (5,) each
 
+    @property
+    def has_lost_marks(self) -> bool:
+        """Whether nothing that people marked of the post stands in its text as they have it."""
+        return self.post.spans is not None and self.marked is None
+
 
 def judge(classifier: Stages, posts: Sequence[LabelledPost], effort: Effort) -> list[Judged]:
     """Every post, in order; one whose image cannot be read is decided from its text, and says so.
 
-    Raises `ImagesMissing` when no named image can be read: then the folder is wrong, not an image.
+    Warns of marks that are lost. Raises `ImagesMissing` when no named image can be read: then the folder is wrong, not
+    an image.
     """
     _check_images(posts)
     budgeted = spread([index for index, post in enumerate(posts) if post.label >= 0], effort.n_budget)
@@ -70,7 +79,18 @@ def judge(classifier: Stages, posts: Sequence[LabelledPost], effort: Effort) -> 
         for index, (post, image) in enumerate(_with_images(posts, classifier.image_edge_px, effort.batch, readers)):
             judged.append(_judge(classifier, post, image, effort, budget=index in budgeted))
             bar.update()
+    if note := lost_marks(judged):
+        log.warning(note)
     return judged
+
+
+def lost_marks(judged: Sequence[Judged]) -> str:
+    """What to say of posts with marks that are not found, so that they count for no agreement; "" without any."""
+    n_lost = sum(one.has_lost_marks for one in judged)
+    n = sum(one.post.spans is not None for one in judged)
+    if not n_lost:
+        return ""
+    return f"{n_lost} of {n} posts have no mark that is found in their words: left out of the agreement with people"
 
 
 def spread(items: Sequence[int], n: int) -> set[int]:

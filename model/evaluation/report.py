@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.evaluation import plots
-from model.evaluation.judging import READ, UNREADABLE, Judged
+from model.evaluation.judging import READ, UNREADABLE, Judged, lost_marks
 from model.evaluation.metrics import labels_of, probs_of
 
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.csv", "report.md"
@@ -37,10 +37,10 @@ def write(folder: Path, judged: Sequence[Judged], metrics: Mapping[str, Any], cl
         plots.reliability_diagram(folder / RELIABILITY, labels, probs, metrics["ece"])
     if "budgets" in metrics:
         plots.budget_curve(folder / BUDGETS, metrics["budgets"], metrics["own_budget"])
-    (folder / REPORT).write_text(report(metrics, classes), encoding="utf-8")
+    (folder / REPORT).write_text(report(metrics, classes, lost_marks(judged)), encoding="utf-8")
 
 
-def report(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
+def report(metrics: Mapping[str, Any], classes: Sequence[str], further_note: str = "") -> str:
     """The metrics as Markdown, with the plots beside it."""
     checkpoint, data = metrics["checkpoint"], metrics["data"]
     images = metrics["images"]
@@ -49,7 +49,7 @@ def report(metrics: Mapping[str, Any], classes: Sequence[str]) -> str:
         f"Checkpoint `{checkpoint['version']}` ({checkpoint['digest'][:19]}…) on {metrics['rows']} posts"
         f" (`{data['digest'][:19]}…`), decided from the selected words and patches alone."
         f" {metrics['n']} have a label, {images['read']} an image.",
-        *(f"- {note}" for note in _notes(metrics)),
+        *(f"- {note}" for note in (*_notes(metrics), further_note) if note),
     ]
     if metrics["n"]:
         parts += [_scores(metrics), _per_class(metrics, classes), f"![Confusion]({CONFUSION})"]

@@ -1,4 +1,4 @@
-"""How much of everything a benchmark does: in full about half an hour, in short well under one."""
+"""How much of everything a benchmark does: in full about 25 minutes, in short well under one."""
 
 from __future__ import annotations
 

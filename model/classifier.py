@@ -27,9 +27,7 @@ from model.triage import damage_or_casualties_prob
 
 NO_RATIONALE_TOKEN, TEXT_TRUNCATED = "no_rationale_token", "text_truncated"
 NO_TEXT, NO_IMAGE, NO_EVIDENCE = "no_text", "no_image", "no_evidence"
-FLAT_HEATMAP = (
-    "flat_heatmap"  # the words told no patch from another, as a single one does not
-)
+FLAT_HEATMAP = "flat_heatmap"  # the words told no patch from another, as a single one does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 _ASK_S: Final = 2.0
+_GOODBYE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,15 @@ class Broker:
 
     async def _ask(self) -> None:
         host, port, _ = collect_hosts(self.addresses, randomize=False)[0]
-        connection = await create_conn(host, port, **self._security())
         try:
-            await connection.send(MetadataRequest([]))
+            connection = await create_conn(host, port, **self._security())
+            try:
+                await connection.send(MetadataRequest([]))
+            finally:
+                connection.close()
         finally:
-            connection.close()
+            if self.uses_tls:  # aiokafka does not wait for TLS's goodbye, and a loop that ends before leaves it open
+                await asyncio.sleep(_GOODBYE_S)
 
     def _security(self) -> dict[str, Any]:
         security: dict[str, Any] = {"security_protocol": self.security_protocol, "ssl_context": self.tls()}

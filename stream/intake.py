@@ -311,10 +311,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
         consumer = self._running
         try:
             async with asyncio.timeout(_END_S):
-                expected = lease.tracker.last_accepted + 1 or await consumer.committed(partition)
+                expected = lease.tracker.last_accepted + 1 or await self._ask(consumer.committed(partition))
                 if not expected or first <= expected:
                     return
-                starts: dict[TopicPartition, int] = await consumer.beginning_offsets([partition])
+                starts: dict[TopicPartition, int] = await self._ask(consumer.beginning_offsets([partition]))
         except (KafkaError, TimeoutError) as error:
             why = str(error) or type(error).__name__
             log.warning("%s goes on at offset %d: were posts before it deleted unread? (%s)", partition, first, why)

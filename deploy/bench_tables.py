@@ -98,8 +98,13 @@ def _told(figures: Mapping[str, Any]) -> str:
     n_posts = next((entry["n_posts"] for entry in entries.values() if "n_posts" in entry), None)
     if n_posts is None:
         return ""
-    runs = ", ".join(f"{title} {len(entry['runs'])}" for title, entry in entries.items())
+    runs = ", ".join(f"{title} {_counted(entry)}" for title, entry in entries.items())
     return f"*classifier*: runs of {n_posts} posts; those of which a rate could be told: {runs}."
+
+
+def _counted(entry: Mapping[str, Any]) -> str:
+    n_told, n_dropped = len(entry["runs"]), entry.get("n_dropped")  # which earlier results lack
+    return f"{n_told}" if n_dropped is None else f"{n_told} of {n_told + n_dropped}"
 
 
 def _others(figures: Mapping[str, Any]) -> str:

@@ -130,9 +130,9 @@ def bench_table() -> str:
     return bench_tables(json.loads((BENCH / "summary.json").read_text("utf-8")))
 
 
-def older_table() -> str:
-    """Return what it measured on a CPU without instructions for int8."""
-    return bench_keys(json.loads((BENCH / "avx2.json").read_text("utf-8")))
+def newer_table() -> str:
+    """Return what it measured, at an earlier commit, on a CPU with instructions for int8."""
+    return bench_keys(json.loads((BENCH / "int8.json").read_text("utf-8")))
 
 
 def gpu_table() -> str:
@@ -151,7 +151,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "overload": overload_table,
     "busy": busy_table,
     "bench": bench_table,
-    "older": older_table,
+    "newer": newer_table,
     "gpu": gpu_table,
 }
 

@@ -28,6 +28,8 @@ def summary() -> dict[str, Any]:
 
 def test_rates_say_how_many_runs_they_are_of(summary: dict[str, Any]) -> None:
     assert "runs of 64 posts; those of which a rate could be told: Sitrep 2, Bytewax 0." in bench_tables(summary)
+    summary["figures"]["end_to_end_bytewax"]["n_dropped"] = 2
+    assert "Sitrep 2, Bytewax 0 of 2." in bench_tables(summary)
 
 
 def test_half_the_capacity_says_what_it_is_half_of(summary: dict[str, Any]) -> None:

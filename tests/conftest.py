@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", metavar="HOST:PORT", help="a Kafka broker of your own")
     parser.addoption("--redis", metavar="URL", help="a Redis of your own")
     parser.addoption("--kafka-home", metavar="DIR", help="an unpacked Apache Kafka to start; needs Java 17")
+
+
+def pytest_configure() -> None:
+    """Take SIGINT again where a shell started the tests in the background: they send it, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

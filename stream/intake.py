@@ -21,6 +21,7 @@ from aiokafka.errors import (
 from stream.accepted import Accepted, Fetched, confirm_all, sizes_bytes
 from stream.claims import Claims
 from stream.consumer import LEAVE_S, IntakeConfig, join, leave
+from stream.ending import end_tasks
 from stream.errors import StreamError
 from stream.offsets import Lease
 from stream.records import Origin
@@ -179,9 +180,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is un
             for lease in tuple(self._leases.values()):
                 self._give_up(lease)
             self._consumer = None
-            for question in tuple(self._questions):
-                question.cancel()
-            await asyncio.gather(*self._questions, return_exceptions=True)
+            await end_tasks(self._questions)
             await leave(consumer)
 
     async def lag(self) -> dict[int, int]:

@@ -12,6 +12,7 @@ import pytest
 
 from stream.cache import Entry, FindingCache, connect_cache
 from stream.cache_writer import CacheWriter
+from stream.ending import end_tasks
 from stream.errors import BrokerUnavailable
 from stream.records import Alert, Finding
 from tests.stream.findings import MemoryCache, alert, entries, finding, quick_breaker
@@ -88,14 +89,14 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def at_work(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run these of a writer's loops."""
+    """Run these of a writer's loops, and end them as the worker does: redis-py's calls can miss a cancellation."""
     tasks = [asyncio.create_task(one) for one in loops]
-    yield
-    for running in tasks:
-        assert not running.done(), running.exception()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+    try:
+        yield
+        for running in tasks:
+            assert not running.done(), running.exception()
+    finally:
+        await end_tasks(tasks)
 
 
 @contextlib.asynccontextmanager
